@@ -1,0 +1,118 @@
+"""The architecture as a table, and a check of every import against it."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# room of tome_core: the rooms it may import, beside itself. A new room needs a row here.
+EVERY_ROOM = "every room"
+ARROWS = {
+    "errors": "",
+    "merging": "",
+    "speed": "merging errors",
+    "checkpoints": "errors",
+    "demo": "checkpoints errors",
+    "evaluation": "demo",
+    "cli": EVERY_ROOM,
+}
+# The core knows no host, and nothing that knows the core.
+FOREIGN = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "modules", "backend", "gradio"}
+FOREIGN |= {"nodes", "a1111_extension", "tests"}
+
+
+def violations(root: Path) -> list[str]:
+    """Return one sentence for each import below `root`/tome_core that breaks the rules."""
+    core = root / "tome_core"
+    found = []
+    for path in sorted(core.rglob("*.py")):
+        inside = path.relative_to(core).with_suffix("").parts  # ("merging", "plan"), ("errors",), ("__init__",)
+        for line, problem in _problems(inside, ast.parse(path.read_text(encoding="utf-8"))):
+            found.append(f"{path.relative_to(root).as_posix()}:{line} {problem}")
+    return found
+
+
+def _problems(inside: tuple[str, ...], tree: ast.Module) -> Iterator[tuple[int, str]]:
+    room = inside[0]
+    if room != "__init__" and room not in ARROWS:
+        yield 1, f"is in room {room}, which has no row in ARROWS"
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            targets = [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            targets = [(node.module or "").split(".")]
+        elif isinstance(node, ast.ImportFrom):
+            yield from _relative_problems(inside, node)
+            continue
+        else:
+            continue
+        for top, *_ in targets:
+            if top == "tome_core":
+                yield node.lineno, "imports tome_core by its absolute name"
+            elif top in FOREIGN:
+                yield node.lineno, f"imports {top}"
+
+
+def _relative_problems(inside: tuple[str, ...], node: ast.ImportFrom) -> Iterator[tuple[int, str]]:
+    """`inside` minus one part is the file's package, which a single dot names; every further dot goes one up."""
+    if node.level > len(inside):
+        yield node.lineno, "imports from above tome_core"
+        return
+    base = inside[: len(inside) - node.level] + tuple((node.module or "").split(".") if node.module else ())
+    targets = {base[0]} if base else {alias.name for alias in node.names if alias.name in ARROWS}
+    room = inside[0]
+    allowed = set(ARROWS) if ARROWS.get(room) == EVERY_ROOM else {room, *ARROWS.get(room, "").split()}
+    for target in sorted(targets - allowed):
+        yield node.lineno, f"imports {target}, which {room} may not"
+
+
+def test_every_import_follows_an_arrow():
+    assert (ROOT / "tome_core" / "merging" / "plan.py").exists()
+    assert violations(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "problem"),
+    [
+        ("merging/plan.py", "from ..speed.config import SpeedConfig", "1 imports speed, which merging may not"),
+        ("merging/plan.py", "from .. import errors", "1 imports errors, which merging may not"),
+        ("merging/plan.py", "def f():\n    from ..cli import run", "2 imports cli, which merging may not"),
+        ("speed/__init__.py", "from ..demo import load_demo", "1 imports demo, which speed may not"),
+        ("speed/deep/er.py", "from ...evaluation.judge import judge", "1 imports evaluation, which speed may not"),
+        ("errors.py", "from .merging import MergePlan", "1 imports merging, which errors may not"),
+        ("__init__.py", "from .merging import MergePlan", "1 imports merging, which __init__ may not"),
+        ("speed/config.py", "from tome_core.merging import MergePlan", "1 imports tome_core by its absolute name"),
+        ("cli/demo.py", "import tome_core", "1 imports tome_core by its absolute name"),
+        ("cli/demo.py", "from ... import install", "1 imports from above tome_core"),
+        ("speed/patcher.py", "import comfy.model_patcher", "1 imports comfy"),
+        ("speed/patcher.py", "if True:\n    from modules import shared", "2 imports modules"),
+        ("drawer/plan.py", "", "1 is in room drawer, which has no row in ARROWS"),
+    ],
+)
+def test_a_planted_violation_is_found(tmp_path: Path, file: str, source: str, problem: str):
+    _plant(tmp_path, file, source)
+    assert violations(tmp_path) == [f"tome_core/{file}:{problem}"]
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("merging/plan.py", "from .kernels import gather_rows\nfrom torch import Tensor"),
+        ("speed/block.py", "from ..merging import MergePlan\nfrom ..errors import UnsupportedModelError"),
+        ("speed/deep/er.py", "from ..config import SpeedConfig\nfrom ...merging.plan import MergePlan"),
+        ("cli/bench.py", "from .. import __version__, speed\nfrom ..evaluation.judge import judge"),
+    ],
+)
+def test_an_allowed_import_is_not_reported(tmp_path: Path, file: str, source: str):
+    _plant(tmp_path, file, source)
+    assert violations(tmp_path) == []
+
+
+def _plant(root: Path, file: str, source: str) -> None:
+    path = root / "tome_core" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(source, encoding="utf-8")

@@ -1,0 +1,14 @@
+"""The errors that tome-suite raises of its own.
+
+ValueError                    a user's mistake: "<name> must be <rule>, got <value>", before any work is done
+├── UnsupportedModelError     a model that cannot be patched: names what was found and what is supported
+└── CheckpointError           a file or folder that cannot be opened as a Stable Diffusion checkpoint
+"""
+
+
+class UnsupportedModelError(ValueError):
+    """A model cannot be patched; the message names what was found and what is supported."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be opened; the message names the path, what is wrong with it and what is expected."""
