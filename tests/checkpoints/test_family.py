@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from tome_core.checkpoints.family import detect_family
+from tome_core.checkpoints.header import Header
+from tome_core.errors import UnsupportedModelError
+
+UNET = "model.diffusion_model."
+STEM = UNET + "input_blocks.0.0.weight"
+TO_K = UNET + "input_blocks.{}.1.transformer_blocks.0.attn2.to_k.weight"
+LABEL = UNET + "label_emb.0.0.weight"
+
+Shapes = dict[str, tuple[int, ...]]
+SD15: Shapes = {STEM: (320, 4, 3, 3), TO_K.format(1): (320, 768)}
+SD2: Shapes = {STEM: (320, 4, 3, 3), TO_K.format(1): (320, 1024)}
+SDXL: Shapes = {STEM: (320, 4, 3, 3), TO_K.format(4): (640, 2048), LABEL: (1280, 2816)}
+
+
+def header(shapes: Shapes) -> Header:
+    return Header(Path("model.safetensors"), shapes)
+
+
+@pytest.mark.parametrize(("shapes", "family"), [(SD15, "sd15"), (SD2, "sd2"), (SDXL, "sdxl")])
+def test_a_family_is_told_from_a_few_shapes(shapes: Shapes, family: str):
+    assert detect_family(header(shapes)) == family
+
+
+@pytest.mark.parametrize(
+    ("shapes", "found"),
+    [
+        ({**SD15, STEM: (320, 9, 3, 3)}, r"an inpainting model \(9 input channels\)"),
+        ({**SDXL, STEM: (320, 9, 3, 3)}, "an inpainting model"),
+        ({**SD15, STEM: (320, 8, 3, 3)}, "an image-editing model"),
+        ({**SD2, STEM: (320, 5, 3, 3)}, "a depth-to-image model"),
+        ({**SD2, STEM: (256, 7, 3, 3)}, "an upscaler"),
+        ({**SD15, STEM: (320, 13, 3, 3)}, "a model with 13 input channels"),
+        ({STEM: (384, 4, 3, 3), TO_K.format(4): (768, 1280), LABEL: (1536, 2560)}, "an SDXL refiner"),
+        ({**SD2, LABEL: (1280, 2048)}, "a U-Net 320 channels wide, 1024 for the text, with added embeddings"),
+        ({STEM: (320, 4, 3, 3)}, "a U-Net 320 channels wide, 0 for the text, without added embeddings"),
+        ({STEM: (32, 4, 3, 3), TO_K.format(1): (32, 96)}, "a U-Net 32 channels wide, 96 for the text"),
+        ({**SDXL, "edm_mean": (4,)}, "a model with an EDM noise schedule"),
+        ({UNET + "joint_blocks.0.x_block.attn.qkv.weight": (4608, 1536)}, "a Stable Diffusion 3 model"),
+        ({UNET + "double_blocks.0.img_attn.qkv.weight": (9216, 3072)}, "a Flux model"),
+        ({"double_blocks.0.img_attn.qkv.weight": (9216, 3072)}, "a Flux model"),
+        ({"lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": (4, 320)}, "a LoRA"),
+        ({"unet.down_blocks.0.attentions.0.to_k.lora_A.weight": (4, 320)}, "a LoRA"),
+        ({"control_model.input_blocks.0.0.weight": (320, 4, 3, 3)}, "a ControlNet"),
+        ({"first_stage_model.decoder.conv_in.weight": (512, 4, 3, 3)}, "a VAE alone"),
+        ({"decoder.conv_in.weight": (512, 4, 3, 3)}, "a VAE alone"),
+        ({"down_blocks.0.resnets.0.norm1.weight": (320,)}, "one part of a diffusers folder"),
+        ({"text_model.encoder.layers.0.layer_norm1.weight": (768,)}, "a text encoder alone"),
+        ({"emb_params": (8, 768)}, "a textual inversion embedding"),
+        ({"b": (2,), "a": (1,)}, "2 tensors, the first of them 'a'"),
+        ({}, "a file without tensors"),
+    ],
+)
+def test_anything_else_is_named_beside_what_is_supported(shapes: Shapes, found: str):
+    with pytest.raises(UnsupportedModelError, match=rf"^model\.safetensors is {found}.*; supported are .* 1\.5, 2\.x"):
+        detect_family(header(shapes))

@@ -1,0 +1,80 @@
+"""Which Stable Diffusion a checkpoint in original layout is, told from the names and shapes of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Literal
+
+from ..errors import UnsupportedModelError
+from .header import Header
+from .layout import UNET_PREFIX
+
+Family = Literal["sd15", "sd2", "sdxl"]
+
+SUPPORTED: Final = "supported are whole Stable Diffusion 1.5, 2.x and SDXL base text-to-image checkpoints"
+_WIDTH: Final = 320  # channels of the finest level in all three families
+_FAMILY_BY_CONTEXT: Final[dict[int, Family]] = {768: "sd15", 1024: "sd2", 2048: "sdxl"}
+_KIND_BY_CHANNELS: Final = {
+    5: "a depth-to-image model (5 input channels)",
+    7: "an upscaler (7 input channels)",
+    8: "an image-editing model (8 input channels)",
+    9: "an inpainting model (9 input channels)",
+}
+# What a file without a Stable Diffusion U-Net may be instead; the first sign that is found names it.
+_OTHER_KINDS: Final = (
+    ("a LoRA", ("lora_down.", "lora_A.", ".lora.down.", "lora_unet_", "lora_te")),
+    ("a ControlNet", ("control_model.", "controlnet_cond_embedding.", "input_hint_block.")),
+    ("a Flux model", ("double_blocks.0.",)),
+    ("a Stable Diffusion 3 model", ("joint_blocks.0.",)),
+    ("one part of a diffusers folder (open the folder instead)", ("down_blocks.0.", "encoder.mid_block.")),
+    ("a VAE alone", ("first_stage_model.", "decoder.conv_in.")),
+    ("a text encoder alone", ("text_model.encoder.", "resblocks.0.")),
+    ("a textual inversion embedding", ("emb_params", "clip_g")),
+)
+
+
+def detect_family(header: Header) -> Family:
+    """Return the family that a checkpoint in original layout belongs to.
+
+    Raises `UnsupportedModelError`, which names what was found, for everything else.
+    """
+    shapes = header.shapes
+    stem = shapes.get(UNET_PREFIX + "input_blocks.0.0.weight")
+    if stem is None:
+        raise _unsupported(header, _other_kind(shapes))
+    if stem[1] != 4:
+        raise _unsupported(header, _KIND_BY_CHANNELS.get(stem[1], f"a model with {stem[1]} input channels"))
+    if any(name.startswith("edm_") for name in shapes):
+        raise _unsupported(header, "a model with an EDM noise schedule (Playground 2.5, CosXL)")
+    context = _context_width(header)
+    conditioned = UNET_PREFIX + "label_emb.0.0.weight" in shapes
+    if stem[0] == 384 and context == 1280:
+        raise _unsupported(header, "an SDXL refiner")
+    family = _FAMILY_BY_CONTEXT.get(context)
+    if stem[0] != _WIDTH or family is None or conditioned != (family == "sdxl"):
+        embeddings = "with" if conditioned else "without"
+        found = f"a U-Net {stem[0]} channels wide, {context} for the text, {embeddings} added embeddings"
+        raise _unsupported(header, found)
+    return family
+
+
+def _context_width(header: Header) -> int:
+    """Return the width of the text rows that the first cross-attention reads, 0 without any cross-attention."""
+    widths = (
+        shape[-1]
+        for name, shape in header.shapes.items()
+        if name.startswith(UNET_PREFIX) and name.endswith(".attn2.to_k.weight")
+    )
+    return next(widths, 0)
+
+
+def _other_kind(names: Iterable[str]) -> str:
+    names = list(names)
+    for kind, signs in _OTHER_KINDS:
+        if any(sign in name for name in names for sign in signs):
+            return kind
+    return f"{len(names)} tensors, the first of them {min(names)!r}" if names else "a file without tensors"
+
+
+def _unsupported(header: Header, found: str) -> UnsupportedModelError:
+    return UnsupportedModelError(f"{header.path} is {found}; {SUPPORTED}")
