@@ -1,0 +1,93 @@
+import dataclasses
+import math
+
+import numpy
+import pytest
+
+from tome_core.speed import SpeedConfig
+
+WRONG = [
+    ("ratio", -0.1, "ratio must be a number from 0 to 1, got -0.1"),
+    ("ratio", 1.01, "ratio must be a number from 0 to 1, got 1.01"),
+    ("ratio", math.nan, "ratio must be a number from 0 to 1, got nan"),
+    ("ratio", "0.5", "ratio must be a number from 0 to 1, got '0.5'"),
+    ("ratio", True, "ratio must be a number from 0 to 1, got True"),
+    ("levels", (), r"levels must be one or more different whole numbers from 1 to 8, got \(\)"),
+    ("levels", (0,), "levels must be one or more different whole numbers from 1 to 8"),
+    ("levels", (1, 1), "levels must be one or more different whole numbers from 1 to 8"),
+    ("levels", (1.0,), "levels must be one or more different whole numbers from 1 to 8"),
+    ("levels", "1", "levels must be one or more different whole numbers from 1 to 8"),
+    ("parts", (), "parts must be one or more of .*'attention', 'cross_attention', 'mlp'.* each once, got"),
+    ("parts", ("atention",), "parts must be one or more of .*, each once, got .*'atention'"),
+    ("parts", ("mlp", "mlp"), "parts must be one or more of .*, each once, got"),
+    ("stride", (1, 1), "stride must be two whole numbers from 1 to 8, one of them above 1, got"),
+    ("stride", (0, 2), "stride must be two whole numbers from 1 to 8"),
+    ("stride", (2, 9), "stride must be two whole numbers from 1 to 8"),
+    ("stride", 2, "stride must be two whole numbers from 1 to 8"),
+    ("stride", (2, 2, 2), "stride must be two whole numbers from 1 to 8"),
+    ("matching", "greedy", "matching must be one of .*'bipartite', 'window'.*, got 'greedy'"),
+    ("metric", "text", "metric must be one of .*'first_block'.*, got 'text'"),
+    ("seed", -1, "seed must be None or a whole number"),
+    ("seed", 0.5, "seed must be None or a whole number"),
+    ("start_percent", math.nan, "start_percent must be a number from 0 to 1, got nan"),
+    ("start_percent", 1.0, "end_percent must be above start_percent, got 1.0"),
+    ("end_percent", 1.5, "end_percent must be a number from 0 to 1, got 1.5"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), WRONG)
+def test_a_wrong_setting_is_named_with_its_rule_and_value(name, value, message):
+    with pytest.raises(ValueError, match=message):
+        SpeedConfig(**{name: value})
+
+
+def test_the_defaults_merge_half_of_the_self_attention_at_the_finest_level():
+    config = SpeedConfig()
+    assert (config.ratio, config.levels, config.parts, config.stride) == (0.5, (1,), ("attention",), (2, 2))
+
+
+def test_only_ratio_zero_is_neutral():
+    assert SpeedConfig(ratio=0).is_neutral
+    assert not SpeedConfig(ratio=0.01).is_neutral
+
+
+@pytest.mark.parametrize(("stride", "cap"), [((2, 2), 0.75), ((1, 2), 0.5), ((4, 2), 0.875)])
+def test_each_cell_of_the_stride_keeps_one_token(stride, cap):
+    assert SpeedConfig(stride=stride).max_ratio == cap
+    assert not SpeedConfig(stride=stride, ratio=cap).exceeds_max_ratio
+    assert SpeedConfig(stride=stride, ratio=cap + 0.01).exceeds_max_ratio
+
+
+def test_lists_and_single_values_become_tuples_so_that_equal_configs_hash_alike():
+    config = SpeedConfig(levels=[1, 2], parts="mlp", stride=[2, 4])
+    assert config == SpeedConfig(levels=(1, 2), parts=("mlp",), stride=(2, 4))
+    assert hash(config) == hash(SpeedConfig(levels=(1, 2), parts=("mlp",), stride=(2, 4)))
+
+
+def test_numbers_from_other_libraries_are_stored_as_plain_floats():
+    assert type(SpeedConfig(ratio=numpy.float32(0.25)).ratio) is float
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        SpeedConfig().ratio = 0.2  # type: ignore[misc]
+
+
+def test_every_field_tells_a_user_interface_what_it_is_and_within_which_bounds():
+    for field in dataclasses.fields(SpeedConfig):
+        metadata = field.metadata
+        assert metadata["help"].endswith(".")
+        assert "choices" in metadata or {"min", "max", "step", "unit"} <= set(metadata)
+
+
+def test_the_bounds_that_a_field_shows_are_those_that_hold():
+    for field in dataclasses.fields(SpeedConfig):
+        if field.name in ("ratio", "end_percent"):
+            SpeedConfig(**{field.name: field.metadata["max"]})
+            with pytest.raises(ValueError, match=field.name):
+                SpeedConfig(**{field.name: field.metadata["max"] + field.metadata["step"]})
+        if field.name in ("levels", "stride"):
+            extreme = (field.metadata["max"], field.metadata["max"] - 1)
+            SpeedConfig(**{field.name: extreme})
+            with pytest.raises(ValueError, match=field.name):
+                SpeedConfig(**{field.name: (field.metadata["max"] + 1, 2)})

@@ -1,0 +1,8 @@
+"""Token Merging for Fast Stable Diffusion: what to merge (`SpeedConfig`), and the doors that do it to a model."""
+
+from .config import SpeedConfig
+from .diffusers import SpeedHandle, apply_speed
+from .report import LevelReport, SpeedReport
+from .state import SpeedState
+
+__all__ = ["LevelReport", "SpeedConfig", "SpeedHandle", "SpeedReport", "SpeedState", "apply_speed"]

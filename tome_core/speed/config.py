@@ -1,0 +1,146 @@
+"""What a user chooses about token merging for speed: names, bounds, units and help sentences live here once."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
+
+PARTS = ("attention", "cross_attention", "mlp")
+MATCHINGS = ("bipartite", "window")
+METRICS = ("first_block", "stem", "latent", "block")
+MAX_LEVEL = 8
+MAX_STRIDE = 8
+MAX_SEED = 2**63 - 1
+
+
+def _setting(default: Any, help: str, **metadata: Any) -> Any:
+    """Return a dataclass field that carries what a user interface needs to draw it."""
+    return field(default=default, metadata={"help": help, **metadata})
+
+
+@dataclass(frozen=True)
+class SpeedConfig:
+    """Token merging for fast Stable Diffusion (Bolya & Hoffman 2023). Neutral at `ratio` 0.
+
+    `dataclasses.fields` gives each field's bounds, step, unit, choices and help as `metadata`. A list, or a single
+    level or part, is stored as a tuple. Departures from the paper, all of them settings: levels are counted from the
+    finest one that has transformer blocks (the paper's code counts from the latent, where SDXL has none); one plan
+    serves a whole level and does not see the text unless `metric` is "block"; the kept tokens are not drawn at random
+    unless `seed` is given.
+
+    Raises:
+        ValueError: a field breaks its rule, as "<name> must be <rule>, got <value>".
+    """
+
+    ratio: float = _setting(
+        0.5,
+        "How much of the image to merge away before attention. 0 is the untouched model.",
+        min=0.0,
+        max=1.0,
+        step=0.05,
+        unit="fraction of tokens",
+    )
+    levels: tuple[int, ...] = _setting(
+        (1,),
+        "Where to merge: 1 is the finest level of the model that has attention, 2 the next coarser one.",
+        min=1,
+        max=MAX_LEVEL,
+        step=1,
+        unit="level",
+    )
+    parts: tuple[str, ...] = _setting(
+        ("attention",),
+        "What runs on merged tokens. Cross-attention and MLP save more and cost more quality.",
+        choices=PARTS,
+    )
+    stride: tuple[int, int] = _setting(
+        (2, 2),
+        "Height and width of the cell in which one token is always kept. Caps the ratio at 1 - 1 / (height * width).",
+        min=1,
+        max=MAX_STRIDE,
+        step=1,
+        unit="tokens",
+    )
+    matching: str = _setting(
+        "bipartite",
+        "bipartite: a token merges with the most similar kept one anywhere in the image. window: only inside its cell.",
+        choices=MATCHINGS,
+    )
+    metric: str = _setting(
+        "first_block",
+        "What makes tokens similar. first_block, stem, latent: features that know nothing of the text. "
+        "block: each block's own input, as in the paper; prompt and empty prompt then merge differently.",
+        choices=METRICS,
+    )
+    seed: int | None = _setting(
+        None,
+        "Draws the kept token of each cell anew at every step. None keeps the top left one.",
+        min=0,
+        max=MAX_SEED,
+        step=1,
+        unit="seed",
+    )
+    start_percent: float = _setting(
+        0.0, "Merge from this point of the sampling run on.", min=0.0, max=1.0, step=0.01, unit="fraction of the run"
+    )
+    end_percent: float = _setting(
+        1.0, "Merge up to this point of the sampling run.", min=0.0, max=1.0, step=0.01, unit="fraction of the run"
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("levels", "parts", "stride"):
+            object.__setattr__(self, name, _as_tuple(getattr(self, name)))
+        for name in ("ratio", "start_percent", "end_percent"):
+            value = getattr(self, name)
+            _require(name, _is_fraction(value), "a number from 0 to 1", value)
+            object.__setattr__(self, name, float(value))
+        _require("end_percent", self.end_percent > self.start_percent, "above start_percent", self.end_percent)
+        _require("matching", self.matching in MATCHINGS, f"one of {MATCHINGS}", self.matching)
+        _require("metric", self.metric in METRICS, f"one of {METRICS}", self.metric)
+        parts_are_known = _are_different(self.parts) and all(part in PARTS for part in self.parts)
+        _require("parts", parts_are_known, f"one or more of {PARTS}, each once", self.parts)
+        levels_are_whole = _are_different(self.levels) and all(_is_whole(level, 1, MAX_LEVEL) for level in self.levels)
+        _require("levels", levels_are_whole, f"one or more different whole numbers from 1 to {MAX_LEVEL}", self.levels)
+        stride_is_a_cell = len(self.stride) == 2 and all(_is_whole(side, 1, MAX_STRIDE) for side in self.stride)
+        rule = f"two whole numbers from 1 to {MAX_STRIDE}, one of them above 1"
+        _require("stride", stride_is_a_cell and self.stride != (1, 1), rule, self.stride)
+        seed_is_valid = self.seed is None or _is_whole(self.seed, 0, MAX_SEED)
+        _require("seed", seed_is_valid, "None or a whole number from 0 to 2**63 - 1", self.seed)
+
+    @property
+    def is_neutral(self) -> bool:
+        """Whether the model stays untouched."""
+        return self.ratio == 0
+
+    @property
+    def max_ratio(self) -> float:
+        """The ratio above which nothing more merges: each cell of the stride keeps one token."""
+        sy, sx = self.stride
+        return 1 - 1 / (sy * sx)
+
+    @property
+    def exceeds_max_ratio(self) -> bool:
+        """Whether less merges than `ratio` asks for, on any grid."""
+        return self.ratio > self.max_ratio
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    """Return a sequence as a tuple, and a single value as a tuple of one."""
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+
+
+def _require(name: str, holds: bool, rule: str, value: object) -> None:
+    if not holds:
+        raise ValueError(f"{name} must be {rule}, got {value!r}")
+
+
+def _is_fraction(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= 1  # NaN compares false
+
+
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _are_different(values: tuple[Any, ...]) -> bool:
+    return len(values) > 0 and all(value not in values[:i] for i, value in enumerate(values))

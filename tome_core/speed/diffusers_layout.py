@@ -1,0 +1,117 @@
+"""Where a diffusers UNet has its transformer blocks, found by walking it and never guessed from token counts.
+
+Classes are told by name, so that nothing here needs diffusers to be installed, whatever its version calls its modules.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from ..errors import UnsupportedModelError
+
+_SUPPORTED = "a UNet with down_blocks of BasicTransformerBlocks (SD 1.x, SD 2.x, SDXL), or a pipeline with such a unet"
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution of the UNet at which it has transformer blocks.
+
+    Attributes:
+        number: 1 is the finest such level.
+        downsample: latent pixels per token and side.
+        transformers: the Transformer2DModels of the level, in the order in which they run.
+    """
+
+    number: int
+    downsample: int
+    transformers: tuple[nn.Module, ...]
+
+    @property
+    def blocks(self) -> tuple[nn.Module, ...]:
+        """The BasicTransformerBlocks of the level, in the order in which they run."""
+        return tuple(block for transformer in self.transformers for block in transformer_blocks(transformer))
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """The names in `SpeedConfig.parts` for what the blocks of the level have."""
+        return frozenset(name for block in self.blocks for name, _ in block_parts(block))
+
+
+def find_unet(model: object) -> nn.Module:
+    """Return the UNet of a diffusers pipeline, or the model itself if it is one.
+
+    Raises:
+        UnsupportedModelError: there is no UNet; the message names what there is.
+    """
+    unet = getattr(model, "unet", model)
+    if isinstance(unet, nn.Module) and hasattr(unet, "down_blocks"):
+        return unet
+    transformer = getattr(model, "transformer", None)
+    found = type(model).__name__ + (f" with a transformer {type(transformer).__name__}" if transformer else "")
+    raise UnsupportedModelError(f"model must be {_SUPPORTED}, got {found}")
+
+
+def find_levels(unet: nn.Module) -> tuple[Level, ...]:
+    """Return the levels of a UNet that have transformer blocks, finest first.
+
+    Raises:
+        UnsupportedModelError: it has none; the message names the blocks that it has.
+    """
+    found: dict[int, list[nn.Module]] = {}
+    for downsample, stage in _stages(unet):
+        found.setdefault(downsample, []).extend(m for m in stage.modules() if transformer_blocks(m))
+    levels = [(downsample, transformers) for downsample, transformers in sorted(found.items()) if transformers]
+    if not levels:
+        stages = sorted({type(stage).__name__ for _, stage in _stages(unet)})
+        raise UnsupportedModelError(f"model must be {_SUPPORTED}, got {type(unet).__name__} of {', '.join(stages)}")
+    return tuple(Level(i, downsample, tuple(found)) for i, (downsample, found) in enumerate(levels, start=1))
+
+
+def first_transformer(unet: nn.Module) -> nn.Module:
+    """Return the Transformer2DModel that runs first. Before it, a UNet has mixed in no text by attention."""
+    return next(m for _, stage in _stages(unet) for m in stage.modules() if transformer_blocks(m))
+
+
+def transformer_blocks(module: nn.Module) -> list[nn.Module]:
+    """Return the BasicTransformerBlocks of a Transformer2DModel, none for any other module.
+
+    AnimateDiff's temporal transformers hold the same blocks, but their tokens are frames, which are not for merging.
+    """
+    if not _is_a(module, "Transformer2DModel"):
+        return []
+    return [block for block in _children(module, "transformer_blocks") if _is_a(block, "BasicTransformerBlock")]
+
+
+def block_parts(block: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return the parts of a BasicTransformerBlock by the names in `SpeedConfig.parts` for what they really do in it."""
+    first = "cross_attention" if getattr(block, "only_cross_attention", False) else "attention"
+    second = "attention" if getattr(block, "double_self_attention", False) else "cross_attention"
+    modules = dict(block.named_children())
+    return [
+        (part, modules[name]) for part, name in ((first, "attn1"), (second, "attn2"), ("mlp", "ff")) if name in modules
+    ]
+
+
+def _stages(unet: nn.Module) -> Iterator[tuple[int, nn.Module]]:
+    """Yield (downsample, stage) in the order in which the stages run; a ControlNet has no up_blocks."""
+    downsample = 1
+    for stage in _children(unet, "down_blocks"):
+        yield downsample, stage
+        downsample *= 2 if _children(stage, "downsamplers") else 1
+    middle = dict(unet.named_children()).get("mid_block")
+    if middle is not None:
+        yield downsample, middle
+    for stage in _children(unet, "up_blocks"):
+        yield downsample, stage
+        downsample //= 2 if _children(stage, "upsamplers") else 1
+
+
+def _children(module: nn.Module, name: str) -> list[nn.Module]:
+    """Return the modules of a ModuleList, none where the module has no such list."""
+    found = dict(module.named_children()).get(name)
+    return [] if found is None else list(found.children())
+
+
+def _is_a(module: nn.Module, name: str) -> bool:
+    return any(cls.__name__ == name for cls in type(module).__mro__)

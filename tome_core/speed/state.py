@@ -1,0 +1,124 @@
+"""The life of merge plans in one model call: made once per level, shared by every block and part of that level.
+
+A plan is made row by row from features that the caller lets us observe. Where those are free of text (the noisy latent,
+or what the model makes of it before the first cross-attention) the rows of an image's prompt and of its empty prompt
+merge alike, and no image depends on its neighbours in the batch.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..merging import MergePlan, bipartite_soft_matching_2d, window_matching
+from .config import SpeedConfig
+from .report import Grid, SpeedReport
+
+Timestep = Tensor | float | int | None
+
+
+class SpeedState:
+    """The plans of the model call that is under way.
+
+    After the call they stay until the next one begins: gradient checkpointing runs blocks again in the backward pass.
+    Nothing else outlives the call.
+
+    Args:
+        config: what to merge.
+        report: gets the sizes as they are met.
+        train_timesteps: the model's number of noise levels; timestep t is at 1 - t / train_timesteps of the run.
+    """
+
+    def __init__(self, config: SpeedConfig, report: SpeedReport, train_timesteps: int = 1000) -> None:
+        self.config = config
+        self.is_active = False
+        self._report = report
+        self._train_timesteps = train_timesteps
+        self._drawn_at = 0.0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything about earlier calls."""
+        self.is_active = False
+        self._features: Tensor | None = None
+        self._plans: dict[tuple[int, Grid], MergePlan] = {}
+
+    def begin(self, timestep: Timestep) -> None:
+        """Begin a model call at `timestep` (a number, or a tensor of one value or one per row).
+
+        The timestep is read back from its device only if the config asks for a part of the run or for a seed.
+        """
+        self.reset()
+        config = self.config
+        is_whole_run = config.start_percent <= 0 and config.end_percent >= 1
+        timesteps = set() if is_whole_run and config.seed is None else _read(timestep)
+        self.is_active = is_whole_run or all(self._is_in_run(t) for t in timesteps)
+        # rows at different timesteps leave it out of the draw, which must not depend on a row's neighbours
+        self._drawn_at = min(timesteps) if len(timesteps) == 1 else 0.0
+        if self.is_active:
+            self._report.merged_calls += 1
+        else:
+            self._report.untouched_calls += 1
+
+    def observe(self, features: Tensor) -> None:
+        """Take [B, C, height, width] as what plans are made from; plans made from anything earlier are dropped."""
+        self._features = features.detach()
+        self._plans.clear()
+
+    def end(self) -> None:
+        """End the model call; its plans stay."""
+        self.is_active = False
+        self._features = None
+
+    def plan(self, level: int, grid: Grid) -> MergePlan | None:
+        """Return the plan of a level whose tokens lie on `grid` (height, width); None before anything was observed."""
+        if (level, grid) not in self._plans and self._features is not None:
+            plan = self._match(self._features, level, grid)
+            self._plans[level, grid] = plan
+            self._report.record(level, grid, plan.kept)
+        return self._plans.get((level, grid))
+
+    @torch.no_grad()
+    def _match(self, features: Tensor, level: int, grid: Grid) -> MergePlan:
+        height, width = grid
+        with _full_precision(features.device.type):
+            pooled = features.float() if features.dtype.itemsize < 4 else features
+            if pooled.shape[2:] != grid:
+                pooled = functional.adaptive_avg_pool2d(pooled, grid)
+            metric = pooled.flatten(2).transpose(1, 2)  # [B, N, C]
+            r = int(height * width * self.config.ratio)
+            if self.config.matching == "window":
+                return window_matching(metric, height, width, r, stride=self.config.stride)
+            return bipartite_soft_matching_2d(
+                metric, height, width, r, stride=self.config.stride, generator=self._generator(level)
+            )
+
+    def _generator(self, level: int) -> torch.Generator | None:
+        if self.config.seed is None:
+            return None
+        return torch.Generator().manual_seed(_mix(self.config.seed, level, self._drawn_at))
+
+    def _is_in_run(self, timestep: float) -> bool:
+        percent = round(1 - timestep / self._train_timesteps, 6)  # 1 - 0.8 shall be 0.2
+        percent = min(max(percent, 0.0), 1.0)
+        return self.config.start_percent <= percent <= self.config.end_percent
+
+
+def _full_precision(device_type: str) -> AbstractContextManager[object]:
+    """Return a context without autocast, under which rounding would decide many near-ties between tokens."""
+    has_autocast = device_type in ("cpu", "cuda")  # older torch refuses the very question for other devices
+    return torch.autocast(device_type, enabled=False) if has_autocast else nullcontext()
+
+
+def _read(timestep: Timestep) -> set[float]:
+    if isinstance(timestep, Tensor):
+        return {float(t) for t in timestep.detach().flatten().tolist()}
+    return set() if timestep is None else {float(timestep)}
+
+
+def _mix(seed: int, *values: float) -> int:
+    """Return one seed from a seed and numbers, the same on every machine (Python's own hash promises less)."""
+    for value in values:
+        seed = (seed * 6364136223846793005 + round(value * 1000) + 1442695040888963407) % 2**63
+    return seed
