@@ -1,10 +1,17 @@
-"""What every test relies on: the same examples in each run, and no network."""
+"""What every test relies on: the same examples in each run, no network, and a look at what a patch leaves behind."""
+
+from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from torch import nn
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any test imports a library that reads it
 
@@ -21,3 +28,18 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+
+
+@pytest.fixture
+def traces() -> Callable[[nn.Module], list[Any]]:
+    """Return a function that lists all that a patch could leave on the modules of a model."""
+
+    def collect(model: nn.Module) -> list[Any]:
+        return [(name, type(module), _attributes(module)) for name, module in model.named_modules()]
+
+    return collect
+
+
+def _attributes(module: nn.Module) -> list[tuple[str, Any]]:
+    """Return each attribute by name: the keys of dictionaries (torch keeps hooks there), the identity of the rest."""
+    return [(key, list(value) if isinstance(value, dict) else id(value)) for key, value in vars(module).items()]

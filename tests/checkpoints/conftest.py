@@ -14,10 +14,6 @@ from tome_core.checkpoints import load_original
 from tome_core.checkpoints.family import Family
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: minutes or gigabytes; runs only when asked for, the file says how")
-
-
 @pytest.fixture(scope="session")
 def narrow_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Family], Path]:
     """Return a function from a family to a narrow file in original layout, float32, no two weights equal."""

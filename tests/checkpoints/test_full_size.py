@@ -23,7 +23,6 @@ LATENT_SIZE = 16  # one call at 128 pixels
 STEM = "model.diffusion_model.input_blocks.0.0.weight"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd15", "sd2", "sdxl"])
 def test_a_checkpoint_of_true_size_opens_and_denoises(tmp_path: Path, family: Family):
     if family not in WANTED:

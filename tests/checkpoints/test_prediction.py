@@ -48,6 +48,8 @@ def test_a_silent_sd2_file_is_guessed_from_one_weight_and_the_guess_is_said(
     with caplog.at_level(logging.WARNING):
         assert find_prediction_type(read_header(write(tmp_path, deviation)), "sd2") == meant
     assert f"taken for {meant}" in caplog.text
+    assert "--prediction-type in `tome generate`" in caplog.text
+    assert "prediction_type in load_pipeline" in caplog.text
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])

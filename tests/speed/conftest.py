@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor, nn
+from torch import Tensor
 
 TEXT_LENGTH, TEXT_WIDTH, POOLED_WIDTH = 7, 16, 16
 
@@ -68,16 +68,6 @@ def new_inputs() -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture
-def traces() -> Callable[[nn.Module], list[Any]]:
-    """Return a function that lists all that a patch could leave on the modules of a model."""
-
-    def collect(model: nn.Module) -> list[Any]:
-        return [(name, type(module), _attributes(module)) for name, module in model.named_modules()]
-
-    return collect
-
-
-@pytest.fixture
 def relative_error() -> Callable[[Tensor, Tensor], float]:
     """Return a function from a tensor and what it should be to the norm of the difference over the norm."""
 
@@ -85,8 +75,3 @@ def relative_error() -> Callable[[Tensor, Tensor], float]:
         return ((got - expected).norm() / expected.norm()).item()
 
     return error
-
-
-def _attributes(module: nn.Module) -> list[tuple[str, Any]]:
-    """Return each attribute by name: the keys of dictionaries (torch keeps hooks there), the identity of the rest."""
-    return [(key, list(value) if isinstance(value, dict) else id(value)) for key, value in vars(module).items()]

@@ -51,6 +51,11 @@ def test_only_ratio_zero_is_neutral():
     assert not SpeedConfig(ratio=0.01).is_neutral
 
 
+@pytest.mark.parametrize(("ratio", "tokens", "merged"), [(0, 64, 0), (0.5, 35, 17), (0.1, 9, 0), (1, 9, 9)])
+def test_the_ratio_asks_for_whole_tokens_rounded_down(ratio, tokens, merged):
+    assert SpeedConfig(ratio=ratio).tokens_to_merge(tokens) == merged
+
+
 @pytest.mark.parametrize(("stride", "cap"), [((2, 2), 0.75), ((1, 2), 0.5), ((4, 2), 0.875)])
 def test_each_cell_of_the_stride_keeps_one_token(stride, cap):
     assert SpeedConfig(stride=stride).max_ratio == cap

@@ -66,8 +66,9 @@ def test_an_exception_half_way_through_a_call_leaves_a_clean_model(new_unet, new
         merged = unet(**inputs).sample
         with broken_module(broken), pytest.raises(RuntimeError, match="out of memory"):
             unet(**inputs)
+        assert (handle.report.merged_calls, handle.report.untouched_calls) == (1, 0)  # it is counted nowhere
         assert handle.state.plan(1, (16, 16)) is None
-        assert all(part._merged._plan is None for hooks in handle._transformers for part in hooks._parts)
+        assert all(part._plan is None for hooks in handle._transformers for part in hooks._parts)
         assert torch.equal(unet(**inputs).sample, merged)  # the next call is not disturbed
     assert traces(unet) == before
     assert torch.equal(unet(**inputs).sample, untouched)

@@ -187,6 +187,7 @@ def test_a_mask_over_image_tokens_keeps_self_attention_unmerged(new_unet, new_in
     untouched = unet(**inputs).sample
     with apply_speed(unet) as handle:
         assert torch.equal(unet(**inputs).sample, untouched)
+    assert (handle.report.merged_calls, handle.report.untouched_calls) == (0, 1)
     assert handle.report.notes == ["level 1: attention ran unmerged, its attention mask counts the tokens by place"]
 
 
@@ -244,6 +245,24 @@ def test_outside_the_chosen_part_of_the_run_the_model_is_untouched(new_unet, new
         assert torch.equal(unet(**inputs).sample, untouched)
         assert not torch.equal(unet(**{**inputs, "timestep": 700}).sample, unet(**{**inputs, "timestep": 500}).sample)
         assert (handle.report.merged_calls, handle.report.untouched_calls) == (1, 2)
+
+
+def test_a_call_whose_plan_merges_nothing_counts_as_untouched(new_unet, new_inputs):
+    unet = new_unet()
+    with apply_speed(unet, SpeedConfig(levels=(4,))) as handle:
+        unet(**new_inputs(size=(8, 8)))  # one token at level 4
+        assert (handle.report.merged_calls, handle.report.untouched_calls) == (0, 1)
+        unet(**new_inputs(size=(16, 16)))
+        assert (handle.report.merged_calls, handle.report.untouched_calls) == (1, 1)
+
+
+def test_an_input_that_is_no_batch_of_images_counts_as_untouched(new_unet):
+    unet = new_unet()
+    unet.forward = lambda sample, timestep: sample  # as a model of videos would take it
+    with apply_speed(unet) as handle:
+        unet(torch.zeros(1, 4, 3, 8, 8), 500)
+    assert (handle.report.merged_calls, handle.report.untouched_calls) == (0, 1)
+    assert handle.report.notes == ["a model input that is no batch of images [B, C, height, width] merges nothing"]
 
 
 def test_channels_behind_the_latents_do_not_enter_its_plan(new_unet, new_inputs):

@@ -168,6 +168,25 @@ def test_a_seed_draws_other_tokens_at_each_step_level_and_seed_and_the_same_ones
     assert not torch.equal(assignment(new_state(), x, timestep=500), drawn)
 
 
+@pytest.mark.parametrize("timestep", [-1.25, 0.0, 0.123, 999.0])
+@pytest.mark.parametrize("seed", [0, 2**63 - 1])
+def test_any_seed_and_timestep_can_be_drawn_from(seed, timestep):
+    x = features()
+    assert torch.equal(assignment(new_state(seed=seed), x, timestep), assignment(new_state(seed=seed), x, timestep))
+
+
+def test_a_call_counts_as_merged_only_if_a_part_ran_on_fewer_tokens():
+    state = new_state()
+    for grid, entered in (((8, 8), True), ((8, 8), False), ((1, 1), True)):
+        state.begin(500)
+        state.observe(features())
+        plan = state.plan(1, grid)
+        if entered:
+            state.enter(plan)
+        state.end()
+    assert (state._report.merged_calls, state._report.untouched_calls) == (1, 2)
+
+
 def test_a_draw_does_not_depend_on_the_neighbours_of_a_row():
     x, timesteps = features(batch=3), torch.tensor([900, 500, 100])
     together = assignment(new_state(seed=1), x, timesteps)

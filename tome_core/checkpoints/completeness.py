@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from ..errors import CheckpointError
-from .configuration import Configs, is_open_clip, text_encoders
+from .configuration import Configs, is_open_clip, is_xl, text_encoders
 from .header import Header
 from .layout import CLIP_PREFIX, clip_names, open_clip_names, unet_names, vae_names
 
@@ -78,7 +78,7 @@ def empty_models(configs: Configs) -> dict[str, Any]:
 
 
 def _text_shapes(encoder: nn.Module, name: str, configs: Configs) -> Shapes:
-    xl = len(text_encoders(configs)) > 1
+    xl = is_xl(configs)
     if not is_open_clip(configs[name]):
         return _renamed(encoder, clip_names(encoder.state_dict(), _SDXL_PREFIXES[name] if xl else CLIP_PREFIX))
     names = open_clip_names(encoder.state_dict(), _SDXL_PREFIXES[name] if xl else _SD2_PREFIX)

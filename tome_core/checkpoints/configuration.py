@@ -32,6 +32,11 @@ def text_encoders(configs: Configs) -> list[str]:
     return [name for name in _TEXT_ENCODERS if name in configs]
 
 
+def is_xl(configs: Configs) -> bool:
+    """Return whether these are the configurations of an SDXL pipeline, told from its second text encoder."""
+    return len(text_encoders(configs)) > 1
+
+
 def is_open_clip(config: Mapping[str, Any]) -> bool:
     """Return whether a text encoder is OpenCLIP's, told from its activation: OpenAI's CLIP alone has quick_gelu."""
     return config.get("hidden_act", "quick_gelu") != "quick_gelu"

@@ -11,7 +11,7 @@ import torch
 
 from ..errors import CheckpointError, UnsupportedModelError
 from .completeness import check_part, empty_models
-from .configuration import Configs, text_encoders, tokenizer_of, tokenizers
+from .configuration import Configs, is_xl, text_encoders, tokenizer_of, tokenizers
 from .family import SUPPORTED
 from .header import PICKLES, read_header, refuse_pickle
 from .opening import opening
@@ -67,7 +67,7 @@ def _open(path: Path, class_name: str, configs: Configs, **options: Any) -> Any:
     import diffusers
 
     lacking = {name: configs[name] for name in text_encoders(configs) if not (path / tokenizer_of(name)).is_dir()}
-    options |= pipeline_options(xl=len(text_encoders(configs)) > 1)
+    options |= pipeline_options(is_xl(configs))
     return getattr(diffusers, class_name).from_pretrained(
         str(path), use_safetensors=True, **tokenizers(lacking), **options
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from .completeness import check_complete
-from .configuration import Configs, text_encoders, tokenizer_of, tokenizers
+from .configuration import Configs, is_xl, text_encoders, tokenizer_of, tokenizers
 from .header import Header, read_header
 from .opening import opening
 
@@ -63,7 +63,7 @@ def pipeline_options(xl: bool) -> dict[str, Any]:
 def _convert(header: Header, configs: Configs, dtype: torch.dtype) -> Any:
     import diffusers
 
-    xl = len(text_encoders(configs)) > 1
+    xl = is_xl(configs)
     pipeline_class = getattr(diffusers, "StableDiffusionXLPipeline" if xl else "StableDiffusionPipeline")
     scheduler = _scheduler(configs["scheduler"])
     with tempfile.TemporaryDirectory() as folder:  # diffusers reads configurations from a folder only

@@ -42,7 +42,8 @@ def find_prediction_type(header: Header, family: Family) -> PredictionType:
     guess: PredictionType = "v_prediction" if _spreads_like_v(header) else "epsilon"
     _logger.warning(
         "%s does not say what it predicts; taken for %s from one of its weights. "
-        "If pictures are only noise or grey, set the prediction type.",
+        "If pictures are only noise or grey, it is the other one: set it with --prediction-type in `tome generate`, "
+        "or with prediction_type in load_pipeline.",
         header.path.name,
         guess,
     )

@@ -1,7 +1,7 @@
 """What a user chooses about token merging for speed: names, bounds, units and help sentences live here once."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from numbers import Real
 from typing import Any
 
@@ -90,27 +90,22 @@ class SpeedConfig:
     def __post_init__(self) -> None:
         for name in ("levels", "parts", "stride"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name)))
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            holds, rule = _check(value, setting.default, setting.metadata)
+            _require(setting.name, holds, rule, value)
         for name in ("ratio", "start_percent", "end_percent"):
-            value = getattr(self, name)
-            _require(name, _is_fraction(value), "a number from 0 to 1", value)
-            object.__setattr__(self, name, float(value))
+            object.__setattr__(self, name, float(getattr(self, name)))
         _require("end_percent", self.end_percent > self.start_percent, "above start_percent", self.end_percent)
-        _require("matching", self.matching in MATCHINGS, f"one of {MATCHINGS}", self.matching)
-        _require("metric", self.metric in METRICS, f"one of {METRICS}", self.metric)
-        parts_are_known = _are_different(self.parts) and all(part in PARTS for part in self.parts)
-        _require("parts", parts_are_known, f"one or more of {PARTS}, each once", self.parts)
-        levels_are_whole = _are_different(self.levels) and all(_is_whole(level, 1, MAX_LEVEL) for level in self.levels)
-        _require("levels", levels_are_whole, f"one or more different whole numbers from 1 to {MAX_LEVEL}", self.levels)
-        stride_is_a_cell = len(self.stride) == 2 and all(_is_whole(side, 1, MAX_STRIDE) for side in self.stride)
-        rule = f"two whole numbers from 1 to {MAX_STRIDE}, one of them above 1"
-        _require("stride", stride_is_a_cell and self.stride != (1, 1), rule, self.stride)
-        seed_is_valid = self.seed is None or _is_whole(self.seed, 0, MAX_SEED)
-        _require("seed", seed_is_valid, "None or a whole number from 0 to 2**63 - 1", self.seed)
 
     @property
     def is_neutral(self) -> bool:
         """Whether the model stays untouched."""
         return self.ratio == 0
+
+    def tokens_to_merge(self, tokens: int) -> int:
+        """Return how many of `tokens` the ratio asks to merge away, rounded down."""
+        return int(tokens * self.ratio)
 
     @property
     def max_ratio(self) -> float:
@@ -134,8 +129,29 @@ def _require(name: str, holds: bool, rule: str, value: object) -> None:
         raise ValueError(f"{name} must be {rule}, got {value!r}")
 
 
-def _is_fraction(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= 1  # NaN compares false
+def _check(value: Any, default: Any, bounds: Mapping[str, Any]) -> tuple[bool, str]:
+    """Return whether a value is within the bounds of its field, and the rule in words; `default` tells its kind."""
+    if "choices" in bounds:
+        choices = bounds["choices"]
+        if not isinstance(default, tuple):
+            return value in choices, f"one of {choices}"
+        are_known = _are_different(value) and all(item in choices for item in value)
+        return are_known, f"one or more of {choices}, each once"
+    least, most = bounds["min"], bounds["max"]
+    if isinstance(default, float):
+        return _is_number(value, least, most), f"a number from {least:g} to {most:g}"
+    if default is None:
+        return value is None or _is_whole(value, least, most), f"None or a whole number from {least} to {most}"
+    are_whole = all(_is_whole(item, least, most) for item in value)
+    if len(default) == 2:
+        is_cell = are_whole and len(value) == 2 and value != (1, 1)
+        return is_cell, f"two whole numbers from {least} to {most}, one of them above 1"
+    return are_whole and _are_different(value), f"one or more different whole numbers from {least} to {most}"
+
+
+def _is_number(value: Any, least: float, most: float) -> bool:
+    # NaN compares false
+    return isinstance(value, Real) and not isinstance(value, bool) and least <= float(value) <= most
 
 
 def _is_whole(value: Any, least: int, most: int) -> bool:

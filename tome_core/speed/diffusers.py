@@ -132,7 +132,8 @@ class SpeedHandle:
     def _end(self, module: nn.Module, args: Args, output: object) -> None:
         if output is None:  # the model raised
             self._forget()
-        self.state.end()
+        else:
+            self.state.end()
 
     def _forget(self) -> None:
         self.state.reset()

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..merging import MergePlan
-from .block import MergedPart, fits
 from .diffusers_layout import block_parts, transformer_blocks
 from .report import Grid, SpeedReport
 from .state import SpeedState
@@ -23,8 +22,8 @@ class TransformerHooks:
 
     def __init__(self, level: int, state: SpeedState, report: SpeedReport) -> None:
         self.level = level
+        self.state = state
         self.report = report
-        self._state = state
         self._grid: Grid | None = None
         self._parts: list[PartHooks] = []
 
@@ -50,7 +49,7 @@ class TransformerHooks:
 
     def plan(self) -> MergePlan | None:
         """Return the plan for the call under way; None where it shall run on every token."""
-        return None if self._grid is None else self._state.plan(self.level, self._grid)
+        return None if self._grid is None else self.state.plan(self.level, self._grid)
 
     def reset(self) -> None:
         """Forget a call that broke off."""
@@ -60,22 +59,25 @@ class TransformerHooks:
 
     def _read_grid(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
         hidden_states = argument(args, kwargs, 0, "hidden_states")  # [B, C, height, width]
-        is_image = self._state.is_active and hidden_states.dim() == 4
+        is_image = self.state.is_active and hidden_states.dim() == 4
         self._grid = (hidden_states.shape[2], hidden_states.shape[3]) if is_image else None
 
     def _observe(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
         if self._grid is not None:
             hidden_states = argument(args, kwargs, 0, "hidden_states")  # [B, N, C]
-            self._state.observe(hidden_states.transpose(1, 2).unflatten(2, self._grid))
+            self.state.observe(hidden_states.transpose(1, 2).unflatten(2, self._grid))
 
 
 class PartHooks:
-    """Hooks on one part of one block: its input is merged, its output unmerged."""
+    """Hooks on one part f of one block: its input is merged, its output unmerged, y = U f(M x) with M and U of a plan.
+
+    The plan is kept from the one hook to the other. What a part that raised has left behind is forgotten.
+    """
 
     def __init__(self, part: str, transformer: TransformerHooks) -> None:
         self._part = part
         self._transformer = transformer
-        self._merged = MergedPart()
+        self._plan: MergePlan | None = None
 
     def install(self, module: nn.Module, hooks: list[RemovableHandle]) -> None:
         """Hook the part, last before and first after it, so that hooks which are there already see every token."""
@@ -84,10 +86,10 @@ class PartHooks:
 
     def reset(self) -> None:
         """Forget a call that broke off."""
-        self._merged.skip()
+        self._plan = None
 
     def _enter(self, module: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
-        self._merged.skip()
+        self._plan = None
         plan = self._transformer.plan()
         if plan is None:
             return None
@@ -96,16 +98,19 @@ class PartHooks:
         if obstacle is not None:
             self._transformer.report.note(f"level {self._transformer.level}: {self._part} ran unmerged, {obstacle}")
             return None
-        merged = self._merged.enter(hidden_states, plan)
+        self._plan = plan
+        self._transformer.state.enter(plan)
+        merged = plan.merge(hidden_states)  # [B, M, C]
         return ((merged, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": merged})
 
     def _leave(self, module: nn.Module, args: Args, output: Tensor) -> Tensor:
-        return self._merged.leave(output)
+        plan, self._plan = self._plan, None
+        return output if plan is None else plan.unmerge(output)  # [B, N, C]
 
 
 def _obstacle(plan: MergePlan, x: Tensor, args: Args, kwargs: Kwargs) -> str | None:
     """Return why a part must get every token in this call, if it must."""
-    if not fits(plan, x):
+    if x.dim() != 3 or x.shape[:2] != (plan.batch, plan.tokens):
         return f"it got {list(x.shape)} instead of [{plan.batch}, {plan.tokens}, C] (forward chunking gives it slices)"
     context = argument(args, kwargs, 1, "encoder_hidden_states")
     mask = argument(args, kwargs, 2, "attention_mask")

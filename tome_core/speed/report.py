@@ -37,8 +37,8 @@ class SpeedReport:
         metric: where similarity is really measured; other than `config.metric` where the model forbids that.
         levels: every level of the model that has transformer blocks, finest first: level 1, 2, 3, ...
         notes: what has no effect or less than was asked for, and why; each sentence once.
-        merged_calls: model calls that ran on merged tokens.
-        untouched_calls: model calls that merged nothing (outside the chosen part of the run, for example).
+        merged_calls: model calls in which some part ran on fewer tokens. Calls that raised are counted nowhere.
+        untouched_calls: model calls in which no part did: outside the chosen part of the run, or for what `notes` say.
     """
 
     model: str
@@ -68,7 +68,7 @@ class SpeedReport:
         self.levels[level - 1].kept[grid] = kept
         height, width = grid
         tokens = height * width
-        asked = int(tokens * self.config.ratio)
+        asked = self.config.tokens_to_merge(tokens)
         if tokens - kept < asked or asked == 0:
             self.note(f"level {level}: {self._shortfall(grid, asked, tokens - kept)}")
 

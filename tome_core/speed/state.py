@@ -7,11 +7,13 @@ merge alike, and no image depends on its neighbours in the batch.
 
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ..merging import MergePlan, bipartite_soft_matching_2d, window_matching
+from ..merging.kernels import widen
 from .config import SpeedConfig
 from .report import Grid, SpeedReport
 
@@ -26,7 +28,7 @@ class SpeedState:
 
     Args:
         config: what to merge.
-        report: gets the sizes as they are met.
+        report: gets the sizes as they are met, and each call when it ends.
         train_timesteps: the model's number of noise levels; timestep t is at 1 - t / train_timesteps of the run.
     """
 
@@ -41,6 +43,7 @@ class SpeedState:
     def reset(self) -> None:
         """Forget everything about earlier calls."""
         self.is_active = False
+        self._has_merged = False
         self._features: Tensor | None = None
         self._plans: dict[tuple[int, Grid], MergePlan] = {}
 
@@ -56,18 +59,22 @@ class SpeedState:
         self.is_active = is_whole_run or all(self._is_in_run(t) for t in timesteps)
         # rows at different timesteps leave it out of the draw, which must not depend on a row's neighbours
         self._drawn_at = min(timesteps) if len(timesteps) == 1 else 0.0
-        if self.is_active:
-            self._report.merged_calls += 1
-        else:
-            self._report.untouched_calls += 1
 
     def observe(self, features: Tensor) -> None:
         """Take [B, C, height, width] as what plans are made from; plans made from anything earlier are dropped."""
         self._features = features.detach()
         self._plans.clear()
 
+    def enter(self, plan: MergePlan) -> None:
+        """Take note that a part of the model runs on the tokens of `plan` now."""
+        self._has_merged = self._has_merged or plan.kept < plan.tokens
+
     def end(self) -> None:
-        """End the model call; its plans stay."""
+        """End a model call that came through, and count it; its plans stay. One that raised is reset instead."""
+        if self._has_merged:
+            self._report.merged_calls += 1
+        else:
+            self._report.untouched_calls += 1
         self.is_active = False
         self._features = None
 
@@ -83,11 +90,11 @@ class SpeedState:
     def _match(self, features: Tensor, level: int, grid: Grid) -> MergePlan:
         height, width = grid
         with _full_precision(features.device.type):
-            pooled = features.float() if features.dtype.itemsize < 4 else features
+            pooled = widen(features)
             if pooled.shape[2:] != grid:
                 pooled = functional.adaptive_avg_pool2d(pooled, grid)
             metric = pooled.flatten(2).transpose(1, 2)  # [B, N, C]
-            r = int(height * width * self.config.ratio)
+            r = self.config.tokens_to_merge(height * width)
             if self.config.matching == "window":
                 return window_matching(metric, height, width, r, stride=self.config.stride)
             return bipartite_soft_matching_2d(
@@ -117,8 +124,7 @@ def _read(timestep: Timestep) -> set[float]:
     return set() if timestep is None else {float(timestep)}
 
 
-def _mix(seed: int, *values: float) -> int:
-    """Return one seed from a seed and numbers, the same on every machine (Python's own hash promises less)."""
-    for value in values:
-        seed = (seed * 6364136223846793005 + round(value * 1000) + 1442695040888963407) % 2**63
-    return seed
+def _mix(seed: int, level: int, drawn_at: float) -> int:
+    """Return one seed of 64 bits from a seed, a level and a timestep, the same on every machine."""
+    timestep_bits = int(np.float64(drawn_at).view(np.uint64))  # seeds are whole and not negative, timesteps may be both
+    return int(np.random.SeedSequence([seed, level, timestep_bits]).generate_state(1, np.uint64)[0])

@@ -1,0 +1,93 @@
+"""The command as a whole, for what it tells and stores, not for its times."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from tome_core.cli.bench import speed
+from tome_core.speed import SpeedConfig
+
+QUICK = ("bench", "speed", "--size", 64, "--repeats", 2)
+
+
+def test_results_hold_what_was_run_and_every_method(tome, tmp_path):
+    methods = "ours,ours:levels=1+2,parts=attention+mlp,tomesd"
+    told = tome(*QUICK, "--methods", methods, "--ratio", 0.25, "--json", "a/b.json")
+    assert (told.code, told.err) == (0, "")
+    results = json.loads((tmp_path / "a" / "b.json").read_text())
+    assert (results["model"], results["size"], results["dtype"], results["rounds"]) == ("demo", [64, 64], "float32", 2)
+    assert (results["batch"], results["device"], results["clock"]) == (2, "cpu", "processor")
+    assert results["machine"]["torch"] == torch.__version__
+    names = ["untouched", "ours", "ours:levels=1+2,parts=attention+mlp", "tomesd"]
+    assert [method["method"] for method in results["methods"]] == names
+    untouched, ours, more, tomesd = results["methods"]
+    assert (untouched["time_ratio"], untouched["deviation"], untouched["merges"]) == (1, 0, False)
+    for method in (ours, more, tomesd):
+        assert method["merges"]
+        assert method["deviation"] > 0
+        assert method["time_ratio_min"] <= method["time_ratio"] <= method["time_ratio_max"]
+        assert len(method["seconds_by_round"]) == len(method["wall_seconds_by_round"]) == 2
+    assert SpeedConfig(**ours["config"]) == SpeedConfig(ratio=0.25)
+    assert more["tokens"][1] == {"level": 2, "attention": [12], "cross_attention": [16], "mlp": [12]}
+
+
+def test_times_and_tokens_are_told(tome):
+    methods = "ours,tomesd:parts=attention+cross_attention+mlp"
+    told = tome(*QUICK, "--levels", "1,2", "--methods", methods)
+    about, *times, _, head, untouched, ours, tomesd = told.out.splitlines()
+    assert about.startswith("demo, 64 x 64 pixels, 2 rows, float32, cpu (")
+    assert [line.split()[0] for line in times] == ["time", "untouched", *methods.split(",")]
+    assert [" ".join(line.split()) for line in (head, untouched, ours, tomesd)] == [
+        "tokens level 1: 64 level 2: 16 level 3: 4 level 4: 1",
+        "untouched all all all all",
+        "ours 32 in attention 8 in attention all all",
+        f"{methods.split(',')[1]} 32 in every part 8 in every part all all",
+    ]
+
+
+def test_a_method_that_merges_nothing_is_told_as_such(tome, tmp_path):
+    told = tome(*QUICK, "--methods", "ours:levels=4", "--json", "a.json")
+    assert "tome: note: ours:levels=4 merges nothing on this model at this size" in told.err
+    assert not json.loads((tmp_path / "a.json").read_text())["methods"][1]["merges"]
+
+
+def test_what_cannot_take_part_is_left_out_with_one_sentence(tome, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tomesd", None)
+    told = tome(*QUICK, "--json", "a.json")
+    assert told.code == 0
+    reason = "tomesd is not installed; to compare with it: pip install tomesd==0.1.3"
+    assert told.err == f"tome: note: tomesd is left out: {reason}\n"
+    results = json.loads((tmp_path / "a.json").read_text())
+    assert [method["method"] for method in results["methods"]] == ["untouched", "ours"]
+    assert results["left_out"] == [{"method": "tomesd", "reason": reason}]
+
+
+def test_a_peer_that_fails_on_a_size_is_left_out(tome):
+    """tomesd reckons the size of a level from its number of tokens, and errs on odd ones."""
+    told = tome("bench", "speed", "--size", "184x136", "--repeats", 1, "--methods", "ours,tomesd:levels=1+2+3+4")
+    assert told.code == 0
+    assert "tome: note: tomesd:levels=1+2+3+4 is left out: it fails on this model and size with " in told.err
+
+
+def test_a_failure_of_ours_is_no_reason_to_leave_ours_out(tome, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(speed, "probe", fail)
+    with pytest.raises(RuntimeError, match="a defect"):
+        tome(*QUICK)
+
+
+def test_an_interrupt_keeps_the_rounds_that_are_done(tome, tmp_path, monkeypatch):
+    def interrupted(ways, call, rounds, clock, on_call):
+        return whole(ways, call, 1, clock, on_call)[0], False
+
+    whole = speed.take_turns
+    monkeypatch.setattr(speed, "take_turns", interrupted)
+    told = tome(*QUICK, "--methods", "ours", "--json", "a.json")
+    assert told.code == 130
+    assert told.err == "tome: error: interrupted after 1 of 2 rounds; the figures above are of those\n"
+    assert "ours" in told.out
+    assert json.loads((tmp_path / "a.json").read_text())["rounds"] == 1

@@ -1,0 +1,151 @@
+"""Every mistake of a user: one line that says what is wrong, exit code 2, nothing written, no traceback."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import save_file
+
+from tests.tools.random_checkpoints import narrow_configs, write_folder
+from tome_core.demo import CHECKPOINT
+
+GENERATE = ("generate", "a red square", "--size", "64", "--steps", "1")
+DEMO = ("demo", "--size", "64", "--steps", "1")
+BENCH = ("bench", "speed", "--size", "64", "--repeats", "1")
+
+WRONG_WORDS = [
+    (GENERATE, "--ratio 1.5", "ratio must be a number from 0 to 1, got 1.5"),
+    (GENERATE, "--ratio nan", "ratio must be a number from 0 to 1, got nan"),
+    (GENERATE, "--ratio half", "--ratio must look like 0.5, got 'half' (see tome generate --help)"),
+    (GENERATE, "--levels 0", "levels must be one or more different whole numbers from 1 to 8, got (0,)"),
+    (GENERATE, "--levels fine", "--levels must look like 1, got 'fine' (see tome generate --help)"),
+    (GENERATE, "--levels 1,5", "levels must be among (1, 2, 3, 4) on this UNet2DConditionModel, got (1, 5)"),
+    (GENERATE, "--parts eyes", "parts must be one or more of ('attention', 'cross_attention', 'mlp'), each once"),
+    (GENERATE, "--stride 1x1", "stride must be two whole numbers from 1 to 8, one of them above 1, got (1, 1)"),
+    (GENERATE, "--matching odd", "matching must be one of ('bipartite', 'window'), got 'odd'"),
+    (GENERATE, "--start-percent 0.8 --end-percent 0.2", "end_percent must be above start_percent, got 0.2"),
+    (GENERATE, "--size 100", "--size must be pixels such as 512 or 768x512, each a multiple of 8 from 64 to 8192"),
+    (GENERATE, "--size 64x", "--size must be pixels such as 512 or 768x512"),
+    (GENERATE, "--steps 0", "--steps must be a whole number from 1 to 1000, got '0'"),
+    (GENERATE, "--seed -1", "--seed must be a whole number of at least 0, got '-1'"),
+    (GENERATE, "--guidance inf", "--guidance must be a number from 0 to 100, got 'inf'"),
+    (GENERATE, "--dtype int8", "argument --dtype: invalid choice: 'int8'"),
+    (GENERATE, "--device banana", "device must be auto, cpu, or a GPU that torch finds on this machine, got 'banana'"),
+    (GENERATE, "--device meta", "device must be auto, cpu, or a GPU that torch finds on this machine, got 'meta'"),
+    (GENERATE, "--out picture.jpg", "out must be a file name that ends in .png, got 'picture.jpg'"),
+    (GENERATE, "--speed 2", "unrecognized arguments: --speed 2"),
+    (GENERATE, "--model missing.safetensors", "missing.safetensors does not exist"),
+    (DEMO, "--ratios 0.5,nan", "ratio must be a number from 0 to 1, got nan"),
+    (DEMO, "--ratios all", "--ratios must be numbers such as 0.5,0.75, got 'all'"),
+    (DEMO, "--levels 7", "levels must be among (1, 2, 3, 4) on this UNet2DConditionModel, got (7,)"),
+    (BENCH, "--ratio -1", "ratio must be a number from 0 to 1, got -1.0"),
+    (BENCH, "--methods theirs", "methods must be among untouched, ours, tomesd, got 'theirs'"),
+    (BENCH, "--methods ours:speed=2", "ours has no setting 'speed'; it has ratio, levels, parts"),
+    (BENCH, "--methods tomesd:metric=stem", "tomesd has no setting 'metric'; it has ratio, levels, parts, stride"),
+    (BENCH, "--methods ours:levels=x", "levels cannot be 'x', in 'ours:levels=x'"),
+    (BENCH, "--methods ours:ratio=2", "ratio must be a number from 0 to 1, got 2.0"),
+    (BENCH, "--methods ours:levels=6", "levels must be among (1, 2, 3, 4) on this UNet2DConditionModel, got (6,)"),
+    (BENCH, "--json results.txt", "json must be a file name that ends in .json, got 'results.txt'"),
+    (BENCH, "--model missing.safetensors", "missing.safetensors does not exist"),
+]
+
+
+@pytest.fixture
+def mistake(tome, tmp_path) -> Callable[..., str]:
+    """Return a function that runs wrong words and returns the one line that they bring."""
+
+    def run(*words: object) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        told = tome(*words)
+        assert told.code == 2
+        assert told.err.startswith("tome: error: ")
+        assert told.err.count("\n") == 1
+        assert told.out == ""
+        assert sorted(tmp_path.rglob("*")) == before
+        return told.err.removeprefix("tome: error: ")
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "expected"), WRONG_WORDS, ids=lambda value: value if isinstance(value, str) else value[0]
+)
+def test_wrong_words(mistake, command, words, expected):
+    assert mistake(*command, *words.split()).startswith(expected)
+
+
+def test_a_prompt_that_is_missing(mistake):
+    assert mistake("generate").startswith("the following arguments are required: PROMPT (see tome generate --help)")
+
+
+def test_a_truncated_checkpoint(mistake, tmp_path):
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(CHECKPOINT.read_bytes()[:1_000_000])
+    assert "truncated or damaged" in mistake(*GENERATE, "--model", path)
+
+
+def test_a_checkpoint_of_another_kind(mistake, tmp_path):
+    path = tmp_path / "style.safetensors"
+    save_file({"lora_unet_mid_block.lora_down.weight": torch.zeros(2, 2)}, path)
+    assert "is a LoRA; supported are" in mistake(*GENERATE, "--model", path)
+
+
+def test_a_pickle(mistake, tmp_path):
+    path = tmp_path / "model.ckpt"
+    path.write_bytes(b"\x80\x04N.")
+    assert "is a pickle" in mistake(*GENERATE, "--model", path)
+
+
+def test_a_folder_that_is_no_model(mistake, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    assert "is no diffusers folder" in mistake(*GENERATE, "--model", "pictures")
+
+
+@pytest.fixture(scope="module")
+def plain_model(tmp_path_factory) -> Path:
+    """A diffusers folder whose UNet has no transformer blocks."""
+    folder, configs = tmp_path_factory.mktemp("models") / "plain", narrow_configs("sd15")
+    write_folder(folder, "sd15", configs)
+    blocks = {"down_block_types": ("DownBlock2D",) * 4, "up_block_types": ("UpBlock2D",) * 4}
+    UNet2DConditionModel(**(configs["unet"] | blocks), mid_block_type=None).save_pretrained(folder / "unet")
+    return folder
+
+
+@pytest.mark.parametrize("command", [GENERATE, BENCH], ids=["generate", "bench"])
+def test_a_model_without_transformer_blocks(mistake, plain_model, command):
+    told = mistake(*command, "--model", plain_model)
+    assert "got UNet2DConditionModel of DownBlock2D, UpBlock2D" in told
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (*GENERATE, "--out", "file/a.png"),
+        (*DEMO, "--out", "file/b"),
+        (*DEMO, "--out", "file"),
+        (*BENCH, "--json", "file/c.json"),
+    ],
+    ids=["generate", "demo below a file", "demo is a file", "bench"],
+)
+def test_a_file_where_a_folder_should_be_is_told_before_any_work(mistake, tmp_path, monkeypatch, words):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setitem(sys.modules, "diffusers", None)  # which would be the next mistake
+    assert mistake(*words).startswith("cannot write into file")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission(mistake, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    assert mistake(*DEMO, "--out", "locked").startswith("cannot write into locked: Permission denied")
+
+
+@pytest.mark.parametrize("command", [GENERATE, DEMO, BENCH], ids=["generate", "demo", "bench"])
+@pytest.mark.parametrize("library", ["diffusers", "transformers"])
+def test_a_library_that_is_not_installed(mistake, monkeypatch, command, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    told = mistake(*command)
+    assert told == f"this needs {library}, which is not installed here: pip install 'tome-suite[diffusers]'\n"

@@ -1,0 +1,41 @@
+"""Terminal arguments from the fields of a config."""
+
+from dataclasses import fields
+
+import pytest
+
+from tome_core.cli.settings import new_config, parse_setting, setting_names
+from tome_core.speed import SpeedConfig
+
+WRITTEN = {
+    "ratio": ("0.3", 0.3),
+    "levels": ("1+2", (1, 2)),
+    "parts": ("attention,cross_attention", ("attention", "cross_attention")),
+    "stride": ("4x2", (4, 2)),
+    "matching": ("window", "window"),
+    "metric": ("stem", "stem"),
+    "seed": ("7", 7),
+    "start_percent": ("0.1", 0.1),
+    "end_percent": (".9", 0.9),
+}
+
+
+def test_every_field_can_be_written_as_a_user_would():
+    assert set(WRITTEN) == set(setting_names())
+    config = new_config({name: parse_setting(name, text) for name, (text, _) in WRITTEN.items()})
+    assert config == SpeedConfig(**{name: value for name, (_, value) in WRITTEN.items()})
+
+
+def test_what_is_not_given_keeps_its_default():
+    assert new_config({"ratio": 0.3, "levels": None}) == SpeedConfig(ratio=0.3)
+
+
+@pytest.mark.parametrize(
+    "setting", [field for field in fields(SpeedConfig) if field.name != "seed"], ids=lambda f: f.name
+)
+def test_the_help_of_a_field_is_the_help_of_its_argument(tome, setting):
+    told = " ".join(tome("generate", "--help").out.split())
+    assert f"--{setting.name.replace('_', '-')} " in told
+    assert setting.metadata["help"] in told
+    for choice in setting.metadata.get("choices", ()):
+        assert choice in told

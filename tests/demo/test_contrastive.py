@@ -1,0 +1,29 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tome_core.checkpoints import clip_tokenizer
+from tome_core.demo import load_demo
+from tome_core.demo.contrastive import ContrastivePair, load_pair
+from tome_core.demo.pixels import to_unit
+from tome_core.demo.scene import render
+from tome_core.demo.train.text import scenes_with_twins
+
+
+@pytest.fixture(scope="module")
+def pair() -> ContrastivePair:
+    return load_pair(load_demo().text_encoder)
+
+
+def test_the_pair_prefers_the_true_caption_to_the_one_with_swapped_colours(pair: ContrastivePair):
+    scenes = scenes_with_twins(np.random.default_rng(5), 80)[:40]
+    said = [" and ".join(f"a {thing.colour} {thing.shape}" for thing in scene.things) for scene in scenes]
+    pictures = to_unit(np.stack([render(scene, 64) for scene in scenes]))
+    tokens = clip_tokenizer()(said, padding="max_length", return_tensors="pt").input_ids
+    with torch.no_grad():
+        texts = F.normalize(pair.embed_text(tokens), dim=-1)
+        seen = F.normalize(pair.picture(pictures), dim=-1)
+    likeness = seen @ texts.T
+    true, swapped = likeness.diagonal(), likeness[torch.arange(40), torch.arange(40) ^ 1]  # twins are neighbours
+    assert (true > swapped).float().mean() > 0.9

@@ -1,0 +1,5 @@
+"""The terminal's door to the suite: `tome demo`, `tome generate`, `tome bench speed`; one file a command."""
+
+from .entry import main, run
+
+__all__ = ["main", "run"]

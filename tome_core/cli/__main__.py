@@ -1,0 +1,5 @@
+"""`python -m tome_core.cli` is `tome`."""
+
+from . import run
+
+run()

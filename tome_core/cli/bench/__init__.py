@@ -1,0 +1,1 @@
+"""`tome bench`: what merging is worth, measured on the machine at hand."""

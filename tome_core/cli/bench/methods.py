@@ -1,0 +1,129 @@
+"""The methods that a benchmark compares, as a user writes them: untouched, ours, tomesd, each with its own settings.
+
+untouched,ours,ours:levels=1+2,parts=attention+mlp,tomesd,tomesd:levels=1+2
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Final
+
+from torch import nn
+
+from ...speed import SpeedConfig
+from ...speed.diffusers_layout import find_levels
+from ..console import UserError
+from ..settings import merge, new_config, parse_setting, setting_names
+
+UNTOUCHED: Final = "untouched"
+OURS: Final = "ours"
+TOMESD: Final = "tomesd"
+
+
+class LeftOutError(Exception):
+    """A method cannot take part; the message is one sentence that says why."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to run a denoiser.
+
+    Attributes:
+        name: as the user wrote it.
+        kind: what is before the colon.
+        config: what to merge; tomesd takes ratio, levels, parts and stride from it.
+        given: the settings that were named; tomesd keeps its own default for levels otherwise.
+    """
+
+    name: str
+    kind: str
+    config: SpeedConfig
+    given: frozenset[str]
+
+    def on(self, unet: nn.Module) -> AbstractContextManager[object]:
+        """Return a context in which the model runs this way, and after which nothing of it is left on the model.
+
+        Entering it raises `LeftOutError` if the method cannot take part, and `UserError` for a level the model lacks.
+        """
+        return _KINDS[self.kind](unet, self)
+
+
+def parse_methods(text: str, shared: Mapping[str, Any]) -> list[Method]:
+    """Return the methods of a comma-separated list, untouched first, with `shared` settings where they name no other.
+
+    An item with a "=" and no ":" goes on with the settings of the method before it. Raises `UserError`.
+    """
+    items: list[str] = []
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        if items and "=" in item and ":" not in item:
+            items[-1] += f",{item}"
+        else:
+            items.append(item)
+    others = [_parse_method(item, shared) for item in dict.fromkeys(items) if item != UNTOUCHED]
+    return [Method(UNTOUCHED, UNTOUCHED, SpeedConfig(ratio=0.0), frozenset()), *others]
+
+
+def _parse_method(text: str, shared: Mapping[str, Any]) -> Method:
+    kind, _, rest = text.partition(":")
+    if kind not in _SETTINGS:
+        raise UserError(f"methods must be among {', '.join(_KINDS)}, got {text!r}")
+    values = {name: value for name, value in shared.items() if value is not None}
+    for item in filter(None, rest.split(",")):
+        name, _, value = item.partition("=")
+        if name not in _SETTINGS[kind]:
+            raise UserError(f"{kind} has no setting {name!r}; it has {', '.join(_SETTINGS[kind])}")
+        try:
+            values[name] = parse_setting(name, value)
+        except ValueError:
+            raise UserError(f"{name} cannot be {value!r}, in {text!r}") from None
+    return Method(text, kind, new_config(values), frozenset(values))
+
+
+@contextmanager
+def _tomesd(unet: nn.Module, method: Method) -> Iterator[None]:
+    """Merge with the authors' package, and clear away the attributes that it leaves on a model."""
+    max_downsample = _max_downsample(unet, method)
+    if find_spec(TOMESD) is None:
+        raise LeftOutError("tomesd is not installed; to compare with it: pip install tomesd==0.1.3")
+    tomesd, config = import_module(TOMESD), method.config
+    before = {module: set(vars(module)) for module in unet.modules()}
+    try:
+        tomesd.apply_patch(
+            unet,
+            ratio=config.ratio,
+            max_downsample=max_downsample,
+            sy=config.stride[0],
+            sx=config.stride[1],
+            merge_attn="attention" in config.parts,
+            merge_crossattn="cross_attention" in config.parts,
+            merge_mlp="mlp" in config.parts,
+        )
+        yield
+    finally:
+        tomesd.remove_patch(unet)
+        for module, names in before.items():
+            for name in set(vars(module)) - names:
+                del vars(module)[name]
+
+
+def _max_downsample(unet: nn.Module, method: Method) -> int:
+    """Return tomesd's limit for the levels that were asked for; without any, its own default."""
+    if "levels" not in method.given:
+        return 1
+    levels, asked = find_levels(unet), sorted(method.config.levels)
+    if asked != list(range(1, len(asked) + 1)) or len(asked) > len(levels):
+        raise LeftOutError(f"tomesd merges at every level down to a limit, so levels {tuple(asked)} are not for it")
+    return levels[asked[-1] - 1].downsample
+
+
+_KINDS: Final[dict[str, Callable[[nn.Module, Method], AbstractContextManager[object]]]] = {
+    UNTOUCHED: lambda unet, method: nullcontext(),
+    OURS: lambda unet, method: merge(unet, method.config),
+    TOMESD: _tomesd,
+}
+_SETTINGS: Final[dict[str, tuple[str, ...]]] = {
+    OURS: setting_names(),
+    TOMESD: ("ratio", "levels", "parts", "stride"),
+}

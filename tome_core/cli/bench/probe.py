@@ -1,0 +1,53 @@
+"""What a method really does to a model, as the model sees it: the tokens that reach each part, and the output."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor, nn
+
+from ...speed.diffusers_hooks import Args, Kwargs, argument
+from ...speed.diffusers_layout import block_parts, find_levels
+
+Tokens = dict[int, dict[str, set[int]]]  # level -> part -> the counts of tokens that its blocks got
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One observed call: its output in float32 on the CPU, and the tokens that reached each part of each level."""
+
+    output: Tensor
+    tokens: Tokens
+
+    def merges(self, untouched: "Probe") -> bool:
+        """Return whether any part got other tokens than in the untouched model."""
+        return self.tokens != untouched.tokens
+
+
+def probe(unet: nn.Module, call: Callable[[], Tensor]) -> Probe:
+    """Run one call under observation."""
+    tokens: Tokens = {}
+    with _counted(unet, tokens):
+        output = call()
+    return Probe(output.float().cpu(), tokens)
+
+
+@contextmanager
+def _counted(unet: nn.Module, tokens: Tokens) -> Iterator[None]:
+    hooks = []
+    try:
+        for level in find_levels(unet):
+            counts = tokens.setdefault(level.number, {})
+            for block in level.blocks:
+                for part, module in block_parts(block):
+                    count = partial(_count, counts.setdefault(part, set()))
+                    hooks.append(module.register_forward_pre_hook(count, with_kwargs=True))
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _count(counts: set[int], module: nn.Module, args: Args, kwargs: Kwargs) -> None:
+    counts.add(argument(args, kwargs, 0, "hidden_states").shape[1])  # [B, N, C]

@@ -1,0 +1,102 @@
+"""The results of a benchmark, as a table to read and as values to store."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from ...evaluation.metrics import relative_deviation
+from ..machine import Clock, Seconds
+from ..table import table
+from .methods import UNTOUCHED, Method
+from .probe import Probe
+from .timing import spread
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one method did: an observed call, and one time for each round. `untouched` is the first method's result."""
+
+    method: Method
+    probe: Probe
+    times: list[Seconds]
+    clock: Clock
+    untouched: "Result | None" = None
+
+    @property
+    def seconds(self) -> list[float]:
+        """The time of each round on the clock that counts."""
+        return [self.clock.figure(time) for time in self.times]
+
+    @property
+    def ratios(self) -> list[float]:
+        """Each round's time over the untouched model's time in that round."""
+        first = self.untouched or self
+        return [mine / other for mine, other in zip(self.seconds, first.seconds, strict=True)]
+
+    @property
+    def deviation(self) -> float:
+        """Mean over the rows of the output's relative deviation from the untouched model's."""
+        first = self.untouched or self
+        return relative_deviation(self.probe.output, first.probe.output).mean().item()
+
+    @property
+    def merges(self) -> bool:
+        """Whether any tokens were merged at all."""
+        return self.untouched is not None and self.probe.merges(self.untouched.probe)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON-able values; a deviation that is not finite is None."""
+        ratio = spread(self.ratios)
+        return {
+            "method": self.method.name,
+            "config": asdict(self.method.config),
+            "time_ratio": ratio.median,
+            "time_ratio_min": ratio.least,
+            "time_ratio_max": ratio.most,
+            "seconds": median(self.seconds),
+            "seconds_by_round": self.seconds,
+            "wall_seconds_by_round": [time.wall for time in self.times],
+            "deviation": self.deviation if math.isfinite(self.deviation) else None,
+            "merges": self.merges,
+            "tokens": [
+                {"level": level, **{part: sorted(counts) for part, counts in parts.items()}}
+                for level, parts in self.probe.tokens.items()
+            ],
+        }
+
+
+def results_table(results: Sequence[Result]) -> str:
+    """Return two tables with one line a method: times and deviations, and how many tokens reach which parts."""
+    times = table(["time", results[0].clock.unit, "ratio", "spread", "deviation"], [_times(x) for x in results])
+    levels = {level: max(map(max, parts.values())) for level, parts in results[0].probe.tokens.items()}
+    head = ["tokens", *(f"level {level}: {tokens}" for level, tokens in levels.items())]
+    return f"{times}\n\n{table(head, [_tokens(result, levels) for result in results])}"
+
+
+def _times(result: Result) -> list[str]:
+    ratio = spread(result.ratios)
+    seconds = f"{median(result.seconds):.3g}"
+    if result.method.kind == UNTOUCHED:
+        return [result.method.name, seconds, "1", "", ""]
+    figures = [f"x {ratio.median:.3f}", f"{ratio.least:.3f} to {ratio.most:.3f}"]
+    return [result.method.name, seconds, *figures, f"{result.deviation:.4f}"]
+
+
+def _tokens(result: Result, levels: dict[int, int]) -> list[str]:
+    cells = [_merged_parts(result.probe.tokens[level], tokens) for level, tokens in levels.items()]
+    return [result.method.name, *cells]
+
+
+def _merged_parts(parts: dict[str, set[int]], tokens: int) -> str:
+    """Return such as "2048 in attention, mlp", "2048 in every part"; "all" where every part gets every token."""
+    names: dict[str, list[str]] = {}
+    for part, counts in parts.items():
+        if counts != {tokens}:
+            names.setdefault("/".join(str(count) for count in sorted(counts)), []).append(part)
+    cells = (
+        f"{counts} in {'every part' if len(found) == len(parts) else ', '.join(found)}"
+        for counts, found in names.items()
+    )
+    return "; ".join(cells) or "all"

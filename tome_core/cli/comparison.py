@@ -1,0 +1,181 @@
+"""The same pictures under several settings, untouched first: drawn in turn, measured, and laid out on one sheet."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..evaluation.metrics import psnr, relative_deviation
+from ..speed import SpeedConfig, SpeedReport
+from .console import DONE, INTERRUPTED, complain, progress
+from .grid import Heading, draw_sheet
+from .machine import Clock
+from .sampling import Drawn, Request, draw
+from .settings import merge
+from .table import table
+
+Row = tuple[Request, int]  # what to draw, and its seed
+
+
+@dataclass
+class Column:
+    """One setting and what came of it, row by row; `report` is of the last row."""
+
+    config: SpeedConfig
+    report: SpeedReport
+    drawn: list[Drawn] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return "untouched" if self.config.is_neutral else f"ratio {self.config.ratio:g}"
+
+    @property
+    def tokens(self) -> dict[int, tuple[int, int]]:
+        """Level -> tokens before and after, of the levels that were met."""
+        grids = {level.level: next(iter(level.kept.items()), None) for level in self.report.levels}
+        return {level: (grid[0][0] * grid[0][1], grid[1]) for level, grid in grids.items() if grid is not None}
+
+
+@dataclass
+class Comparison:
+    """Columns of pictures of which the first is untouched, the clock that timed them, and how many rows were asked for.
+
+    Rows that an interrupt cut off are in no column.
+    """
+
+    columns: list[Column]
+    clock: Clock
+    asked: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows are drawn."""
+        return len(self.columns[0].drawn)
+
+    def conclude(self) -> int:
+        """Return the exit code; of an interrupted comparison, say how much of it there is."""
+        if self.rows == self.asked:
+            return DONE
+        complain(f"interrupted after {self.rows} of {self.asked} rows; the sheet and the figures are of those")
+        return INTERRUPTED
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return as JSON-able values each column's time, tokens and mean deviation from the untouched one."""
+        return {"clock": self.clock.name, "columns": [self._figures(column) for column in self.columns]}
+
+    def notes(self) -> list[str]:
+        """Return what the merged columns' reports say beside figures, each sentence once."""
+        return list(dict.fromkeys(sentence for column in self.columns[1:] for sentence in column.report.notes))
+
+    def table(self) -> str:
+        """Return the figures to be read in a terminal."""
+        levels = sorted({level for column in self.columns for level in self._tokens(column)})
+        head = ["", self.clock.unit, "time", *(f"tokens at level {level}" for level in levels)]
+        lines = [self._table_row(column, levels) for column in self.columns]
+        return table([*head, "PSNR", "latent deviation"], lines)
+
+    def sheet(self, title: str, labels: Sequence[str], footer: str) -> Image.Image:
+        """Return every picture on one sheet, one label a row."""
+        headings = [Heading(column.name, self._caption(column)) for column in self.columns]
+        rows = [[column.drawn[row].pictures[0] for column in self.columns] for row in range(self.rows)]
+        return draw_sheet(title, headings, labels, rows, footer)
+
+    def seconds(self, column: Column) -> float:
+        """Return the median time of a picture, on the clock that counts."""
+        return median(self.clock.figure(drawn.seconds) for drawn in column.drawn)
+
+    def time_ratio(self, column: Column) -> float:
+        """Return the median over the rows of time over the untouched picture's time."""
+        pairs = zip(column.drawn, self.columns[0].drawn, strict=True)
+        return median(self.clock.figure(drawn.seconds) / self.clock.figure(first.seconds) for drawn, first in pairs)
+
+    def _figures(self, column: Column) -> dict[str, Any]:
+        decibels, deviation = _deviations(column, self.columns[0])
+        return {
+            "name": column.name,
+            "ratio": column.config.ratio,
+            "seconds_per_picture": self.seconds(column),
+            "wall_seconds_per_picture": median(drawn.seconds.wall for drawn in column.drawn),
+            "time_ratio": self.time_ratio(column),
+            "psnr_db": decibels if math.isfinite(decibels) else None,  # None: equal to the untouched picture
+            "latent_deviation": deviation,
+            "report": column.report.as_dict(),
+        }
+
+    def _table_row(self, column: Column, levels: list[int]) -> list[str]:
+        decibels, deviation = _deviations(column, self.columns[0])
+        tokens = [self._tokens(column).get(level) for level in levels]
+        cells = [f"{pair[0]} -> {pair[1]}" if pair and pair[0] != pair[1] else str((pair or "-")[0]) for pair in tokens]
+        away = [f"{decibels:.1f} dB" if math.isfinite(decibels) else "equal", f"{deviation:.4f}"]
+        is_first = column is self.columns[0]
+        timing = [f"{self.seconds(column):.2f}", "1" if is_first else f"x {self.time_ratio(column):.2f}"]
+        return [column.name, *timing, *cells, *(["", ""] if is_first else away)]
+
+    def _caption(self, column: Column) -> tuple[str, ...]:
+        tokens = self._tokens(column)
+        lines = [
+            (f"level {level}: " if len(tokens) > 1 else "")
+            + (f"{after} of {before} tokens" if after != before else f"{before} tokens")
+            for level, (before, after) in tokens.items()
+        ]
+        return (*lines, f"{self.seconds(column):.2f} {self.clock.unit} a picture")
+
+    def _tokens(self, column: Column) -> dict[int, tuple[int, int]]:
+        """Return a column's tokens; an untouched model tells none, so there the other columns say what it has."""
+        if not column.config.is_neutral:
+            return column.tokens
+        met = {level: pair for other in self.columns for level, pair in other.tokens.items()}
+        return {level: (before, before) for level, (before, _) in sorted(met.items())}
+
+
+def compare(pipeline: Any, configs: Sequence[SpeedConfig], rows: Sequence[Row], clock: Clock) -> Comparison:
+    """Draw every row untouched and under every config, in turn, so that all share whatever else the machine does.
+
+    An interrupt ends the drawing and keeps the whole rows; before the first of them is whole it is raised. Raises
+    `UserError` for a config that the model does not take, before any picture.
+    """
+    columns = [_new_column(pipeline, config) for config in (SpeedConfig(ratio=0.0), *configs)]
+    first, seed = rows[0]
+    with progress(1 + sum(request.steps for request, _ in rows) * len(columns), "drawing") as bar:
+        draw(pipeline, first.shortened(), [seed], clock, bar.update)  # first calls are slow
+        try:
+            for request, seed in rows:
+                row = [_draw_cell(pipeline, column.config, request, seed, clock, bar.update) for column in columns]
+                for column, (drawn, report) in zip(columns, row, strict=True):
+                    column.drawn.append(drawn)
+                    column.report = report
+        except KeyboardInterrupt:
+            if not columns[-1].drawn:
+                raise
+    return Comparison(columns, clock, len(rows))
+
+
+def _draw_cell(
+    pipeline: Any, config: SpeedConfig, request: Request, seed: int, clock: Clock, on_step: Callable[[], object]
+) -> tuple[Drawn, SpeedReport]:
+    with merge(pipeline, config) as handle:
+        return draw(pipeline, request, [seed], clock, on_step), handle.report
+
+
+def _new_column(pipeline: Any, config: SpeedConfig) -> Column:
+    with merge(pipeline, config) as handle:
+        return Column(config, handle.report)
+
+
+def _deviations(column: Column, untouched: Column) -> tuple[float, float]:
+    """Return the mean PSNR in dB and the mean relative deviation of the latents."""
+    pairs = list(zip(column.drawn, untouched.drawn, strict=True))
+    decibels = [psnr(_pixels(drawn), _pixels(first), peak=255) for drawn, first in pairs]
+    deviations = [relative_deviation(drawn.latents, first.latents) for drawn, first in pairs]
+    return torch.cat(decibels).mean().item(), torch.cat(deviations).mean().item()
+
+
+def _pixels(drawn: Drawn) -> Tensor:
+    return torch.from_numpy(np.stack([np.array(picture) for picture in drawn.pictures]))

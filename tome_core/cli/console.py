@@ -1,0 +1,85 @@
+"""How the terminal is spoken to: notes and errors in one line each on stderr, results on stdout, libraries silent."""
+
+import argparse
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn
+
+from tqdm import tqdm
+
+DONE, MISTAKE, INTERRUPTED = 0, 2, 130  # exit codes
+_PACKAGE: Final = __name__.split(".")[0]
+
+
+class UserError(Exception):
+    """What a user can put right. The message is one sentence; the exit code is 2."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser that keeps line breaks in its texts, and raises `UserError` for what it cannot parse."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        told = re.sub(r"^argument (\S+): (?=must )", r"\1 ", message)
+        raise UserError(f"{told} (see {self.prog} --help)")
+
+
+def note(sentence: str) -> None:
+    """Tell the user something worth knowing, in one line that leaves a progress bar whole."""
+    _write_line("note", sentence)
+
+
+def complain(sentence: str) -> None:
+    """Tell the user why nothing came of it, in one line."""
+    _write_line("error", sentence)
+
+
+def progress(total: int, what: str) -> "tqdm[NoReturn]":
+    """Return a bar over `total` steps that appears after a second, and only where a person can see it."""
+    return tqdm(total=total, desc=what, delay=1, leave=False, disable=None, dynamic_ncols=True)
+
+
+def waiting(what: str) -> "tqdm[NoReturn]":
+    """Return a line to show, with `with`, while something is under way that cannot count its steps."""
+    return tqdm(total=1, desc=what, bar_format="{desc} ...", leave=False, disable=None)
+
+
+@contextmanager
+def own_voice() -> Iterator[None]:
+    """Inside the block, this package's warnings and log records are notes, once each; other warnings are silent."""
+    logger, handler = logging.getLogger(_PACKAGE), _NoteHandler()
+    logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("always", category=UserWarning, module=rf"{_PACKAGE}(\.|$)")
+            warnings.showwarning = lambda message, *_, **__: handler.tell(str(message))
+            yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _NoteHandler(logging.Handler):
+    """Tells each sentence once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._told: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.tell(record.getMessage())
+
+    def tell(self, sentence: str) -> None:
+        if sentence not in self._told:
+            self._told.add(sentence)
+            note(sentence)
+
+
+def _write_line(kind: str, sentence: str) -> None:
+    tqdm.write(f"tome: {kind}: {' '.join(sentence.split())}", file=sys.stderr)

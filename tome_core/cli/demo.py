@@ -1,0 +1,85 @@
+"""`tome demo`: the demo model's pictures, untouched and merged, on one sheet, and what merging did to them."""
+
+import argparse
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from .. import __version__
+from ..demo import DEMO_GUIDANCE, DEMO_PROMPTS, untaught_words
+from .arguments import add_device, add_sampling, numbers
+from .comparison import Comparison, compare
+from .console import Parser
+from .files import check_folder, write_json, write_png
+from .libraries import quiet_diffusers
+from .machine import Clock, choose_device, describe
+from .models import DEMO, default_size, open_pipeline, warn_of_words
+from .sampling import Request
+from .settings import add_settings, new_config
+
+DESCRIPTION: Final = """\
+Draw a sheet of pictures with the small model that comes with this package: one row a prompt, first untouched,
+then with merged tokens. Takes under a minute on two processor cores, and leaves two files in a folder:
+grid.png to look at, and report.json with every figure."""
+EXAMPLES: Final = """\
+examples:
+  tome demo
+  tome demo --ratios 0.3,0.5,0.7 --levels 1,2
+  tome demo --prompts "a green star" "a red circle and a blue square" --seed 7 --out shapes"""
+_SETTINGS: Final = ("levels", "parts", "matching", "metric")
+_TITLE: Final = "The same picture from fewer tokens"
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add what can be chosen; nothing has to be."""
+    group = parser.add_argument_group("sheet")
+    group.add_argument("--prompts", nargs="+", default=list(DEMO_PROMPTS), metavar="PROMPT", help="one row each")
+    group.add_argument(
+        "--ratios",
+        type=numbers,
+        default=(0.5, 0.75),
+        metavar="R,...",
+        help="shares of the tokens to merge, one column each beside the untouched one; default 0.5,0.75",
+    )
+    group.add_argument("--out", type=Path, default=Path("tome-demo"), metavar="FOLDER", help="default ./%(default)s")
+    add_sampling(parser, steps=20)
+    add_settings(parser, _SETTINGS)
+    add_device(parser, dtype=False)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Draw the sheet, write it and its report, and tell what is on it."""
+    shared = {name: getattr(arguments, name) for name in _SETTINGS}
+    configs = [new_config({"ratio": ratio, **shared}) for ratio in arguments.ratios]
+    device = choose_device(arguments.device)
+    check_folder(arguments.out)
+    warn_of_words(arguments.prompts)
+    with quiet_diffusers():
+        pipeline = open_pipeline(DEMO, dtype=torch.float32, device=device)
+        width, height = arguments.size or default_size(pipeline.unet)
+        request = Request("", arguments.steps, width, height, DEMO_GUIDANCE)
+        rows = [(replace(request, prompt=prompt), arguments.seed) for prompt in arguments.prompts]
+        comparison = compare(pipeline, configs, rows, Clock(device))
+    _write(comparison, request, arguments, describe(device))
+    print("\n".join([comparison.table(), *(f"note: {sentence}" for sentence in comparison.notes())]))
+    print(f"\nOpen {arguments.out / 'grid.png'}")
+    return comparison.conclude()
+
+
+def _write(comparison: Comparison, request: Request, arguments: argparse.Namespace, machine: dict[str, Any]) -> None:
+    prompts = arguments.prompts[: comparison.rows]
+    width, height, steps, seed = request.width, request.height, request.steps, arguments.seed
+    footer = f"tome-suite {__version__} · demo model · {width} x {height} pixels · {steps} steps · seed {seed}"
+    settings = asdict(request) | {"prompts": prompts, "seed": seed}
+    del settings["prompt"]
+    report = {
+        "machine": machine,
+        "settings": settings,
+        "untaught_words": {prompt: untaught_words(prompt) for prompt in prompts},
+        **comparison.as_dict(),
+    }
+    sheet = comparison.sheet(_TITLE, prompts, footer)
+    write_json(arguments.out / "report.json", report)
+    write_png(arguments.out / "grid.png", sheet, {"tome_version": __version__})

@@ -1,0 +1,144 @@
+"""`tome generate PROMPT`: pictures from a prompt, through a model that runs on merged tokens."""
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+from .. import __version__
+from ..checkpoints.prediction import PREDICTION_TYPES
+from ..demo import DEMO_GUIDANCE
+from ..speed import SpeedConfig
+from .arguments import add_device, add_sampling, number, whole
+from .comparison import compare
+from .console import DONE, Parser, note, progress
+from .files import check_file, write_png
+from .libraries import quiet_diffusers
+from .machine import Clock, choose_device, choose_dtype
+from .models import DEMO, default_size, open_pipeline, warn_of_length, warn_of_words
+from .sampling import Request, draw
+from .settings import add_settings, merge, new_config
+
+DESCRIPTION: Final = """\
+Turn a prompt into a picture with a model that runs on merged tokens, and tell what merging did.
+The model is the small one that comes with this package, or a Stable Diffusion 1.5, 2.x or SDXL checkpoint of yours:
+one .safetensors file or a diffusers folder. Nothing is downloaded. The picture keeps its prompt, seed and settings
+as PNG text; the same seed gives the same picture."""
+EXAMPLES: Final = """\
+examples:
+  tome generate "a red square"
+  tome generate "a blue circle and a yellow cross" --compare --out circle.png
+  tome generate "a lighthouse at dusk" --model sdxl.safetensors --size 1024 --ratio 0.5 --levels 1,2
+  tome generate "a lighthouse at dusk" --model folder --batch 4 --seed 100 --out lighthouse.png"""
+_SETTINGS: Final = ("ratio", "levels", "parts", "stride", "matching", "metric", "start_percent", "end_percent")
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the prompt and everything that can be chosen beside it."""
+    parser.add_argument("prompt", metavar="PROMPT", help="what to draw")
+    parser.add_argument("--model", default=DEMO, metavar="PATH", help="checkpoint or folder; default the demo model")
+    parser.add_argument(
+        "--prediction-type", choices=PREDICTION_TYPES, help="what a checkpoint predicts; default what it says itself"
+    )
+    parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="what not to draw")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="a .png; default the next free tome-00001.png here")
+    parser.add_argument("--compare", action="store_true", help="one sheet: the untouched picture beside the merged one")
+    add_sampling(parser, steps=20)
+    parser.add_argument(
+        "--batch", type=whole(1, 64), default=1, metavar="N", help="pictures, of seeds SEED, SEED + 1, ...; default 1"
+    )
+    parser.add_argument("--guidance", type=number(0, 100), metavar="SCALE", help="how strongly the prompt rules")
+    add_settings(parser, _SETTINGS)
+    add_device(parser)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to draw, with what, and where to: `texts` go into the files."""
+
+    pipeline: Any
+    request: Request
+    config: SpeedConfig
+    seeds: list[int]
+    clock: Clock
+    out: Path
+    texts: dict[str, str]
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Draw, write and tell."""
+    config = new_config({name: getattr(arguments, name) for name in _SETTINGS})
+    device = choose_device(arguments.device)
+    dtype = choose_dtype(arguments.dtype, device)
+    out = arguments.out or _next_free(Path("tome.png"))
+    check_file(out, ".png")
+    if arguments.model == DEMO:
+        warn_of_words([arguments.prompt])
+        if arguments.prediction_type is not None:
+            note("--prediction-type has no effect on the demo model, whose own is known; it has one on a checkpoint")
+    with quiet_diffusers():
+        pipeline = open_pipeline(arguments.model, dtype=dtype, device=device, prediction_type=arguments.prediction_type)
+        warn_of_length(pipeline, arguments.prompt)
+        request = _request(pipeline, arguments)
+        seeds = [arguments.seed + i for i in range(arguments.batch)]
+        texts = _texts(request, config, arguments)
+        job = Job(pipeline, request, config, seeds, Clock(device), out, texts)
+        return _compare(job) if arguments.compare else _generate(job)
+
+
+def _generate(job: Job) -> int:
+    """Write one file a seed: the name that was asked for, or for a batch that name with each seed."""
+    with merge(job.pipeline, job.config) as handle, progress(job.request.steps, "drawing") as bar:
+        drawn = draw(job.pipeline, job.request, job.seeds, job.clock, bar.update)
+    print(handle.report)
+    print(f"{job.clock.figure(drawn.seconds) / len(job.seeds):.2f} {job.clock.unit} a picture")
+    for seed, picture in zip(job.seeds, drawn.pictures, strict=True):
+        path = job.out if len(job.seeds) == 1 else job.out.with_stem(f"{job.out.stem}-{seed}")
+        write_png(path, picture, job.texts | {"seed": str(seed)})
+        print(f"wrote {path}")
+    return DONE
+
+
+def _compare(job: Job) -> int:
+    """Write one sheet with a row for each seed, or each one that was drawn before an interrupt."""
+    request = job.request
+    comparison = compare(job.pipeline, [job.config], [(request, seed) for seed in job.seeds], job.clock)
+    print(f"{comparison.columns[1].report}\n\n{comparison.table()}")
+    seeds = job.seeds[: comparison.rows]
+    labels = [f"seed {seed}" for seed in seeds]
+    footer = f"tome-suite {__version__} · {request.width} x {request.height} pixels · {request.steps} steps"
+    sheet = comparison.sheet(request.prompt, labels, footer)
+    write_png(job.out, sheet, job.texts | {"seed": ", ".join(str(seed) for seed in seeds)})
+    print(f"wrote {job.out}")
+    return comparison.conclude()
+
+
+def _request(pipeline: Any, arguments: argparse.Namespace) -> Request:
+    is_demo = arguments.model == DEMO
+    width, height = arguments.size or default_size(pipeline.unet)
+    guidance = DEMO_GUIDANCE if arguments.guidance is None and is_demo else arguments.guidance
+    if arguments.negative_prompt and guidance is not None and guidance <= 1:
+        note(f"the negative prompt has no effect at guidance {guidance:g}; above 1 it has one")
+    return Request(arguments.prompt, arguments.steps, width, height, guidance, arguments.negative_prompt)
+
+
+def _texts(request: Request, config: SpeedConfig, arguments: argparse.Namespace) -> dict[str, str]:
+    """Return what a picture says of how it was made; its seed comes to it."""
+    asked = asdict(request)
+    if arguments.prediction_type is not None:
+        asked["prediction_type"] = arguments.prediction_type
+    return {
+        "prompt": asked.pop("prompt"),
+        "negative_prompt": asked.pop("negative_prompt"),
+        "settings": json.dumps({"model": Path(arguments.model).name, **asked}),
+        "tome_config": json.dumps(asdict(config)),
+        "tome_version": __version__,
+    }
+
+
+def _next_free(path: Path) -> Path:
+    """Return the path with the least number that no file beside it has, so that no earlier picture is lost."""
+    numbered = (path.with_stem(f"{path.stem}-{number:05}") for number in count(1))
+    return next(free for free in numbered if not any(free.parent.glob(f"{free.stem}*")))  # a batch adds its seeds

@@ -1,0 +1,67 @@
+"""Pictures from a pipeline, each from its own seed, with the latents they come from and the time they took."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .machine import Clock, Seconds
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to draw. Sizes in pixels; `guidance` None is the pipeline's default; `negative_prompt` may be empty."""
+
+    prompt: str
+    steps: int
+    width: int
+    height: int
+    guidance: float | None = None
+    negative_prompt: str = ""
+
+    def shortened(self) -> "Request":
+        """Return the same in one step, to warm up with."""
+        return replace(self, steps=1)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Pictures, their final latents [B, 4, height / 8, width / 8] in float32 on the CPU, and the time for all."""
+
+    pictures: list[Image.Image]
+    latents: Tensor
+    seconds: Seconds
+
+
+def draw(
+    pipeline: Any, request: Request, seeds: list[int], clock: Clock, on_step: Callable[[], object] = lambda: None
+) -> Drawn:
+    """Return one picture a seed, all from one call. A seed gives its picture alone and in any batch.
+
+    Noise is drawn on the CPU, so that a seed means the same on every device; batches of different sizes agree within
+    the tolerance of their convolutions. `on_step` is called after every sampling step.
+    """
+    latents: Tensor = torch.empty(0)
+
+    def keep(pipe: Any, step: int, timestep: int, values: dict[str, Any]) -> dict[str, Any]:
+        nonlocal latents
+        latents = values["latents"]
+        on_step()
+        return values
+
+    start = clock()
+    pictures = pipeline(
+        request.prompt,
+        negative_prompt=request.negative_prompt or None,
+        num_inference_steps=request.steps,
+        num_images_per_prompt=len(seeds),
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+        width=request.width,
+        height=request.height,
+        callback_on_step_end=keep,
+        **({} if request.guidance is None else {"guidance_scale": request.guidance}),
+    ).images
+    return Drawn(pictures, latents.float().cpu(), clock() - start)

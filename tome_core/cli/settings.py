@@ -1,0 +1,99 @@
+"""Terminal arguments from the fields of a config, whose metadata hold bounds, units and help once for every door."""
+
+import argparse
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import Field, fields
+from typing import Any
+
+from ..speed import SpeedConfig, SpeedHandle, apply_speed
+from .console import Parser, UserError
+
+
+def add_settings(parser: Parser, names: Iterable[str]) -> None:
+    """Add an argument for each named field of `SpeedConfig`. What is not given stays None and keeps its default."""
+    group = parser.add_argument_group("token merging")
+    for name in names:
+        setting = _field(name)
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=_argument_type(setting),
+            metavar=_placeholder(setting),
+            help=_help(setting),
+        )
+
+
+def new_config(values: Mapping[str, Any]) -> SpeedConfig:
+    """Return the config with the given fields; None stands for the default.
+
+    Raises `UserError` in the config's own words.
+    """
+    try:
+        return SpeedConfig(**{name: value for name, value in values.items() if value is not None})
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def merge(model: object, config: SpeedConfig) -> SpeedHandle:
+    """Return `apply_speed`'s handle; raise `UserError` for a level that the model lacks."""
+    try:
+        return apply_speed(model, config)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def parse_setting(name: str, text: str) -> Any:
+    """Return the value of a field as a user writes it: 0.5, 1,2 or 1+2, attention,mlp, 2x2.
+
+    Raises `ValueError` for text that is no such value; whether the value is allowed is for the config to say.
+    """
+    default = _field(name).default
+    if not isinstance(default, tuple):
+        return _kind(default)(text)
+    kind = _kind(default[0])
+    return tuple(kind(item) for item in re.split(r"[,+x]" if kind is int else r"[,+]", text))
+
+
+def setting_names() -> tuple[str, ...]:
+    """Return the names of every field of `SpeedConfig`."""
+    return tuple(setting.name for setting in fields(SpeedConfig))
+
+
+def _field(name: str) -> "Field[Any]":
+    return next(setting for setting in fields(SpeedConfig) if setting.name == name)
+
+
+def _kind(value: Any) -> type:
+    return int if value is None else type(value)  # None stands for a seed that is not given
+
+
+def _argument_type(setting: "Field[Any]") -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            return parse_setting(setting.name, text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must look like {_written(setting.default)}, got {text!r}") from None
+
+    return parse
+
+
+def _placeholder(setting: "Field[Any]") -> str:
+    if not isinstance(setting.default, tuple):
+        return setting.name.split("_")[-1].upper()
+    return "HxW" if setting.name == "stride" else f"{setting.name[:-1].upper()},..."
+
+
+def _help(setting: "Field[Any]") -> str:
+    data = setting.metadata
+    if "choices" in data:
+        bounds = f"Choose from {', '.join(data['choices'])}."
+    else:
+        bounds = f"From {data['min']:g} to {data['max']:g} ({data['unit']})."
+    return f"{data['help']} {bounds} Default {_written(setting.default)}.".replace("%", "%%")
+
+
+def _written(value: Any) -> str:
+    """Return a default as a user writes it."""
+    if isinstance(value, tuple):
+        return ("x" if len(value) > 1 else ",").join(str(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,129 @@
+"""The nets of the demo model: Stable Diffusion 1.5's layout at the least width that its GroupNorm(32) allows."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+TEXT_WIDTH: Final = 96
+PICTURE_SIZE: Final = 64  # side of the pictures that the contrastive picture tower sees, in pixels
+LATENT_SCALE: Final = 0.18215  # SD1.5's: hosts multiply latents by it before the denoiser sees them
+
+UNET: Final[dict[str, Any]] = {
+    "sample_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": (32, 64, 128, 128),
+    "layers_per_block": 2,
+    "cross_attention_dim": TEXT_WIDTH,
+    "attention_head_dim": 2,  # diffusers' old name for the number of heads, as in SD1.5's own config
+}
+AUTOENCODER: Final[dict[str, Any]] = {
+    "sample_size": 256,
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": 4,
+    "block_out_channels": (64, 64, 64, 64),  # two channels a norm group: with one, a flat colour would be normed away
+    "layers_per_block": 0,  # the decoder has one residual block more at each level, the encoder only strides
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "norm_num_groups": 32,
+    "scaling_factor": LATENT_SCALE,
+}
+TEXT: Final[dict[str, Any]] = {
+    "vocab_size": 49408,
+    "hidden_size": TEXT_WIDTH,
+    "intermediate_size": 4 * TEXT_WIDTH,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 77,
+    "hidden_act": "quick_gelu",
+    "projection_dim": TEXT_WIDTH,
+    "bos_token_id": 49406,
+    "eos_token_id": 49407,
+    "pad_token_id": 49407,
+}
+SCHEDULER: Final[dict[str, Any]] = {
+    "_class_name": "DPMSolverMultistepScheduler",  # good from 15 steps on
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "epsilon",
+}
+CONFIGS: Final = {"unet": UNET, "vae": AUTOENCODER, "text_encoder": TEXT, "scheduler": SCHEDULER}
+"""What `checkpoints.load_original` needs beside the weights."""
+
+
+class PictureTower(nn.Module):
+    """The picture half of the contrastive pair: four strided convolutions, mean over places, one projection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = (3, 32, 64, 96, 192)
+        stages = [
+            nn.Sequential(nn.Conv2d(c_in, c_out, 3, stride=2, padding=1), nn.GroupNorm(8, c_out), nn.GELU())
+            for c_in, c_out in pairwise(channels)
+        ]
+        self.stages = nn.Sequential(*stages, nn.Conv2d(192, 192, 3, padding=1), nn.GELU())
+        self.projection = nn.Linear(192, TEXT_WIDTH, bias=False)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Return [B, TEXT_WIDTH] embeddings, not normalised, of pictures [B, 3, 64, 64] in [-1, 1]."""
+        return self.projection(self.stages(pictures).mean(dim=(2, 3)))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let torch's global generator start from a seed, and be as it was before afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def build_unet(seed: int) -> Any:
+    """Return an untrained denoiser (8.7 M parameters)."""
+    from diffusers import UNet2DConditionModel
+
+    with seeded(seed):
+        return UNet2DConditionModel(**UNET)
+
+
+def build_autoencoder(seed: int) -> Any:
+    """Return an untrained autoencoder (0.9 M parameters) whose residual blocks start at zero.
+
+    Its attention, which crops could not teach, is zero and stays so.
+    """
+    from diffusers import AutoencoderKL
+    from diffusers.models.resnet import ResnetBlock2D
+
+    with seeded(seed):
+        autoencoder = AutoencoderKL(**AUTOENCODER)
+    for block in autoencoder.modules():
+        if isinstance(block, ResnetBlock2D):
+            _zero(block.conv2)
+    halves: tuple[Any, Any] = (autoencoder.encoder, autoencoder.decoder)
+    for half in halves:
+        _zero(half.mid_block.attentions[0].to_out[0])
+        half.mid_block.attentions[0].requires_grad_(False)
+    return autoencoder
+
+
+def _zero(layer: Any) -> None:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+
+
+def build_text() -> Any:
+    """Return an untrained CLIP text tower (5.4 M parameters, of which 4.7 M are the vocabulary's)."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    return CLIPTextModel(CLIPTextConfig(**TEXT))
+
+
+def end_places(tokens: Tensor) -> Tensor:
+    """Return the place of the first end token in each row of token ids [B, L], as [B]."""
+    return (tokens == TEXT["eos_token_id"]).int().argmax(dim=1)

@@ -1,0 +1,61 @@
+"""The denoiser's batches: what is drawn, which text rows are hidden, and how the loss is weighed."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...checkpoints.tokenizer import clip_tokenizer
+from ..architecture import SCHEDULER, end_places
+from ..captions import caption
+from .pool import Pool
+from .recipe import Recipe
+
+
+class Batches:
+    """Draws the batches and weighs their losses."""
+
+    def __init__(self, text: nn.Module, recipe: Recipe) -> None:
+        from diffusers import DPMSolverMultistepScheduler
+
+        self.text, self.recipe, self.tokenizer = text, recipe, clip_tokenizer()
+        scheduler: Any = DPMSolverMultistepScheduler.from_config(SCHEDULER)
+        self.alphas: Tensor = scheduler.alphas_cumprod
+
+    def loss(self, unet: nn.Module, pool: Pool, count: int, rng: np.random.Generator) -> Tensor:
+        """Return the weighted mean squared error of the predicted noise over `count` samples of a pool."""
+        device = pool.latents.device
+        chosen = rng.integers(len(pool.scenes), size=count)
+        empty = rng.random(count) < self.recipe.empty_share
+        said = ["" if e else caption(pool.scenes[i], rng) for i, e in zip(chosen, empty, strict=True)]
+        tokens = self.tokenizer(said, padding="max_length", return_tensors="pt").input_ids
+        keep = kept_rows(tokens, rng, self.recipe).to(device)
+        t = torch.from_numpy(rng.integers(len(self.alphas), size=count))
+        alpha = self.alphas[t].to(device)[:, None, None, None]
+        clean = pool.latents[torch.from_numpy(chosen).to(device)]
+        noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32)).to(device)
+        noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+        rows = self.text(tokens.to(device)).last_hidden_state  # last layer after its norm, as SD1.5 does
+        predicted = unet(noisy, t.to(device), rows, encoder_attention_mask=keep).sample
+        snr = (alpha / (1 - alpha)).flatten()
+        weight = (snr.clamp(max=self.recipe.min_snr) + self.recipe.noisy_weight) / snr
+        return (weight * (predicted - noise).square().mean(dim=(1, 2, 3))).mean()
+
+
+def kept_rows(tokens: Tensor, rng: np.random.Generator, recipe: Recipe) -> Tensor:
+    """Return which text rows the denoiser may see, bool [B, 77], for token ids [B, 77].
+
+    With probability `drop_ends` the end token and all padding are hidden, with `drop_words` each word row is hidden
+    with probability 1/2, both at random and apart. The start row, which holds nothing of the prompt, always stays.
+    Empty prompts lose nothing.
+    """
+    keep = np.ones(tokens.shape, dtype=bool)
+    for row, end in enumerate(end_places(tokens).tolist()):
+        if end == 1:  # an empty prompt
+            continue
+        if rng.random() < recipe.drop_words:
+            keep[row, 1:end] = rng.random(end - 1) < 0.5
+        if rng.random() < recipe.drop_ends:
+            keep[row, end:] = False
+    return torch.from_numpy(keep)

@@ -1,0 +1,41 @@
+"""Stage three: the denoiser, at a small picture size first, then at the full one."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..architecture import build_unet
+from .batches import Batches
+from .ema import Ema
+from .optimisers import Optimisers
+from .place import Place
+from .pool import make_pool
+from .recipe import DenoiserStage, Recipe, Stream
+from .stage import Stage
+
+
+def train_denoiser(text: nn.Module, autoencoder: Any, folder: Path, recipe: Recipe, place: Place) -> Any:
+    """Run all denoiser stages one after the other, each from the weights of the one before; return their mean's net."""
+    unet = build_unet(seed=recipe.seed + 2).to(place.device)
+    ema, optimisers = Ema(unet, recipe.ema), Optimisers(unet.parameters(), recipe, place)
+    batches = Batches(text, recipe)
+    for plan in recipe.denoiser:
+        parts = {"unet": unet, "ema": ema, **optimisers.parts()}
+        stage = Stage(folder, plan.name, plan.samples // plan.batch, parts, writes=place.writes)
+        stage.resume()
+        if stage.done == stage.steps:
+            continue
+        pool = make_pool(autoencoder, plan, recipe, place)
+        for step in stage.run():
+            rng = recipe.generator(Stream.DENOISER, plan.size, int(plan.cool_down), step, place.rank)
+            loss = batches.loss(unet, pool, plan.batch // place.world, rng)
+            optimisers.step(loss, _rate(step, stage.steps, plan))
+            ema.update(unet)
+            stage.losses.append(loss.item())
+    return ema.net.eval()
+
+
+def _rate(step: int, steps: int, plan: DenoiserStage) -> float:
+    """Return the learning rate's factor: from 1 down to 0 in a cool-down, else up to 1 within the warm-up."""
+    return 1 - step / steps if plan.cool_down else min(1.0, (step + 1) / plan.warm_up)
