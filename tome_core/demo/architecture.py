@@ -52,6 +52,7 @@ SCHEDULER: Final[dict[str, Any]] = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
     "prediction_type": "epsilon",
 }
 CONFIGS: Final = {"unet": UNET, "vae": AUTOENCODER, "text_encoder": TEXT, "scheduler": SCHEDULER}
