@@ -11,6 +11,7 @@ from PIL import Image
 
 import tome_core
 from tome_core.cli import comparison, models
+from tome_core.demo import DEMO_GUIDANCE
 from tome_core.speed import SpeedConfig
 
 PROMPT = "a red square"
@@ -32,7 +33,13 @@ def test_a_picture_has_the_size_and_keeps_how_it_was_made(tome, tmp_path):
     assert (texts["prompt"], texts["seed"], texts["tome_version"]) == (PROMPT, "7", tome_core.__version__)
     config = SpeedConfig(parts=("attention", "mlp"))
     assert SpeedConfig(**json.loads(texts["tome_config"])) == config
-    assert json.loads(texts["settings"]) == {"model": "demo", "steps": 1, "width": 72, "height": 64, "guidance": 4.0}
+    assert json.loads(texts["settings"]) == {
+        "model": "demo",
+        "steps": 1,
+        "width": 72,
+        "height": 64,
+        "guidance": DEMO_GUIDANCE,
+    }
 
 
 def test_what_merging_did_and_where_the_picture_is_are_told(tome):
