@@ -12,6 +12,7 @@ from typing import Any, Final, NoReturn
 from tqdm import tqdm
 
 DONE, MISTAKE, INTERRUPTED = 0, 2, 130  # exit codes
+_LINE_EVERY: Final = 10.0  # seconds
 _PACKAGE: Final = __name__.split(".")[0]
 
 
@@ -41,13 +42,26 @@ def complain(sentence: str) -> None:
 
 
 def progress(total: int, what: str) -> "tqdm[NoReturn]":
-    """Return a bar over `total` steps that appears after a second, and only where a person can see it."""
-    return tqdm(total=total, desc=what, delay=1, leave=False, disable=None, dynamic_ncols=True)
+    """Return a bar over `total` steps: redrawn in a terminal, a line now and then in a file or a pipe."""
+    if sys.stderr.isatty():
+        return tqdm(total=total, desc=what, delay=1, leave=False, dynamic_ncols=True)
+    return _Lines(total=total, desc=what, mininterval=_LINE_EVERY, miniters=1, ncols=80, leave=False)
 
 
 def waiting(what: str) -> "tqdm[NoReturn]":
     """Return a line to show, with `with`, while something is under way that cannot count its steps."""
     return tqdm(total=1, desc=what, bar_format="{desc} ...", leave=False, disable=None)
+
+
+class _Lines(tqdm):
+    """A bar whose every state is a line of its own."""
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        if msg is None and self.n > 0:
+            print(self, file=self.fp, flush=True)
+
+    def clear(self, nolock: bool = False) -> None:
+        """Leave what is written, which a note beside it would otherwise wipe."""
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def _loss(net: Any, x: Tensor, rng: np.random.Generator, recipe: Recipe) -> Tens
         latent = net.encode(x).latent_dist.mean
         noise = torch.from_numpy(rng.standard_normal(latent.shape, dtype=np.float32)).to(x.device)
         y = net.decode(latent + recipe.latent_noise * noise).sample
-    return (y.float() - x).abs().mean() + recipe.latent_penalty * latent.float().square().sum() / 2
+    return (y.float() - x).abs().mean() + recipe.latent_penalty * latent.float().square().mean()
 
 
 def random_crops(rng: np.random.Generator, recipe: Recipe) -> np.ndarray:

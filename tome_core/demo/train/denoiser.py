@@ -10,7 +10,7 @@ from .batches import Batches
 from .ema import Ema
 from .optimisers import Optimisers
 from .place import Place
-from .pool import make_pool
+from .pool import Pool, make_pool
 from .recipe import DenoiserStage, Recipe, Stream
 from .stage import Stage
 
@@ -20,13 +20,15 @@ def train_denoiser(text: nn.Module, autoencoder: Any, folder: Path, recipe: Reci
     unet = build_unet(seed=recipe.seed + 2).to(place.device)
     ema, optimisers = Ema(unet, recipe.ema), Optimisers(unet.parameters(), recipe, place)
     batches = Batches(text, recipe)
+    pool: Pool | None = None
     for plan in recipe.denoiser:
         parts = {"unet": unet, "ema": ema, **optimisers.parts()}
         stage = Stage(folder, plan.name, plan.samples // plan.batch, parts, writes=place.writes)
         stage.resume()
         if stage.done == stage.steps:
             continue
-        pool = make_pool(autoencoder, plan, recipe, place)
+        if pool is None or not pool.serves(plan):
+            pool = make_pool(autoencoder, plan, recipe, place)
         for step in stage.run():
             rng = recipe.generator(Stream.DENOISER, plan.size, int(plan.cool_down), step, place.rank)
             loss = batches.loss(unet, pool, plan.batch // place.world, rng)

@@ -19,10 +19,16 @@ _AT_ONCE = 8  # pictures
 
 @dataclass
 class Pool:
-    """Scenes and their latents [P, 4, h, w], scaled as the denoiser sees them."""
+    """Scenes and their latents [P, 4, h, w], scaled as the denoiser sees them; `size` pixels, `pictures` in all."""
 
+    size: int
+    pictures: int
     scenes: list[Scene]
     latents: Tensor
+
+    def serves(self, plan: DenoiserStage) -> bool:
+        """Return whether a stage would draw and encode the very same pictures."""
+        return (plan.size, plan.pool) == (self.size, self.pictures)
 
 
 @torch.no_grad()
@@ -35,4 +41,4 @@ def make_pool(autoencoder: Any, plan: DenoiserStage, recipe: Recipe, place: Plac
     for start in tqdm(starts, desc=f"encoding {plan.size} px", disable=not place.writes, mininterval=5):
         pictures = np.stack([render(scene, plan.size) for scene in scenes[start : start + _AT_ONCE]])
         latents.append(autoencoder.encode(to_unit(pictures).to(place.device)).latent_dist.mean * LATENT_SCALE)
-    return Pool(scenes, torch.cat(latents))
+    return Pool(plan.size, plan.pool, scenes, torch.cat(latents))

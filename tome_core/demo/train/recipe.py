@@ -42,7 +42,7 @@ class Recipe:
     crop_steps: int = 1_400
     whole_steps: int = 160  # after the crops, one picture of 256 px each
     latent_noise: float = 0.05  # added to latents in training; their own deviation is about 1
-    latent_penalty: float = 1e-6  # on the sum of squares, in place of the KL term
+    latent_penalty: float = 1e-3  # on the mean square, in place of the KL term
     denoiser: tuple[DenoiserStage, ...] = (
         DenoiserStage("denoiser-128px", 128, 64_000, 64, 16_384, warm_up=100),
         DenoiserStage("denoiser-256px", 256, 14_336, 32, 6_144),
