@@ -44,9 +44,9 @@ class Recipe:
     latent_noise: float = 0.05  # added to latents in training; their own deviation is about 1
     latent_penalty: float = 1e-3  # on the mean square, in place of the KL term
     denoiser: tuple[DenoiserStage, ...] = (
-        DenoiserStage("denoiser-128px", 128, 64_000, 64, 16_384, warm_up=100),
-        DenoiserStage("denoiser-256px", 256, 14_336, 32, 6_144),
-        DenoiserStage("denoiser-cool-down", 256, 25_600, 32, 6_144, cool_down=True),
+        DenoiserStage("denoiser-128px", 128, 160_000, 64, 16_384, warm_up=100),
+        DenoiserStage("denoiser-256px", 256, 30_112, 32, 8_192),
+        DenoiserStage("denoiser-cool-down", 256, 38_400, 32, 8_192, cool_down=True),
     )
     matrix_lr: float = 0.01  # Muon, for everything of two dimensions or more
     vector_lr: float = 1e-3  # AdamW, for the rest
