@@ -96,3 +96,40 @@ def test_the_bounds_that_a_field_shows_are_those_that_hold():
             SpeedConfig(**{field.name: extreme})
             with pytest.raises(ValueError, match=field.name):
                 SpeedConfig(**{field.name: (field.metadata["max"] + 1, 2)})
+
+
+APART = [
+    ({"parts": ("block", "mlp")}, "parts must be block or stack alone, or some of the others, got"),
+    ({"parts": "stack", "kv_ratio": 0.5}, "kv_ratio must be None where parts is block or stack, got 0.5"),
+    ({"parts": "block", "kv_downsample": 2}, "kv_downsample must be 1 where parts is block or stack, .*, got 2"),
+    ({"kv_ratio": 0.5, "kv_downsample": 2}, "kv_downsample must be 1 where .* kv_ratio is given, got 2"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), APART)
+def test_settings_that_exclude_each_other_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        SpeedConfig(**settings)
+
+
+def test_a_part_without_a_ratio_of_its_own_takes_the_common_one():
+    config = SpeedConfig(ratio=0.5, mlp_ratio=0.25, kv_ratio=0)
+    ratios = {part: config.ratio_of(part) for part in ("attention", "cross_attention", "mlp", "keys")}
+    assert ratios == {"attention": 0.5, "cross_attention": 0.5, "mlp": 0.25, "keys": 0}
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_neutral"),
+    [
+        ({}, True),
+        ({"kv_ratio": 0.5}, False),
+        ({"kv_ratio": 0.0}, True),
+        ({"kv_downsample": 2}, False),
+        ({"kv_downsample": 2, "parts": "mlp"}, True),
+        ({"mlp_ratio": 0.5}, True),
+        ({"mlp_ratio": 0.5, "parts": "mlp"}, False),
+        ({"parts": "block", "proportional": True}, True),
+    ],
+)
+def test_without_a_common_ratio_only_what_merges_by_its_own_is_not_neutral(settings, is_neutral):
+    assert SpeedConfig(ratio=0, **settings).is_neutral == is_neutral

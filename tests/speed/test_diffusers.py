@@ -12,8 +12,9 @@ from torch import nn
 
 from tome_core.errors import UnsupportedModelError
 from tome_core.speed import SpeedConfig, SpeedHandle, SpeedState, apply_speed
-from tome_core.speed.diffusers_hooks import PartHooks, TransformerHooks
+from tome_core.speed.diffusers_hooks import TransformerHooks
 from tome_core.speed.diffusers_layout import find_levels
+from tome_core.speed.diffusers_parts import PartHooks
 
 METRICS = ("first_block", "stem", "latent", "block")
 EVERY_PART = ("attention", "cross_attention", "mlp")
@@ -37,7 +38,7 @@ def test_the_defaults_merge_in_every_model(new_unet, new_inputs, relative_error,
     with apply_speed(unet, SpeedConfig(metric=metric)) as handle:
         assert 1e-3 < relative_error(unet(**inputs).sample, untouched) < 0.5
     grid = 16 // handle.report.levels[0].downsample
-    assert handle.report.levels[0].kept == {(grid, grid): grid * grid // 2}
+    assert handle.report.levels[0].kept == {(grid, grid): {"attention": grid * grid // 2}}
     assert [level.kept for level in handle.report.levels[1:]] == [{}] * (len(handle.report.levels) - 1)
 
 
@@ -68,7 +69,7 @@ def test_an_exception_half_way_through_a_call_leaves_a_clean_model(new_unet, new
             unet(**inputs)
         assert (handle.report.merged_calls, handle.report.untouched_calls) == (1, 0)  # it is counted nowhere
         assert handle.state.plan(1, (16, 16)) is None
-        assert all(part._plan is None for hooks in handle._transformers for part in hooks._parts)
+        assert all(part._plan is None for hooks in handle._transformers for part in hooks._merging)
         assert torch.equal(unet(**inputs).sample, merged)  # the next call is not disturbed
     assert traces(unet) == before
     assert torch.equal(unet(**inputs).sample, untouched)
@@ -186,7 +187,7 @@ def test_a_ratio_above_the_cap_warns_and_the_report_says_what_merges(new_unet, n
     with pytest.warns(UserWarning, match="ratio 0.9 is above what stride 2x2 allows: at most 0.75 of the tokens merge"):
         handle = apply_speed(unet, SpeedConfig(ratio=0.9))
     unet(**new_inputs())
-    assert handle.report.levels[0].kept == {(16, 16): 64}
+    assert handle.report.levels[0].kept == {(16, 16): {"attention": 64}}
     assert any("at most 0.75" in note for note in handle.report.notes)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from tome_core.speed import SpeedConfig, apply_speed
 from tome_core.speed.diffusers_layout import find_levels
 
-EVERY_PART = ("attention", "cross_attention", "mlp")
+EVERY_PART = ("attention", "cross_attention", "mlp")  # apart
 ODD_SIZES = [(17, 23), (15, 16), (9, 33), (2, 64), (8, 8)]
 
 
@@ -78,9 +78,9 @@ def test_sizes_that_do_not_divide_run_at_every_level(new_unet, new_inputs, size,
     with apply_speed(unet, SpeedConfig(levels=(1, 2, 3, 4), parts=EVERY_PART, metric=metric)) as handle:
         assert unet(**inputs).sample.isfinite().all()
     for level in handle.report.levels:
-        ((height, width), kept), *others = level.kept.items()
+        ((height, width), parts), *others = level.kept.items()
         merged = int(height * width * 0.5) if min(height, width) >= 2 else 0
-        assert (height * width - kept, others) == (merged, [])
+        assert ({height * width - kept for kept in parts.values()}, others) == ({merged}, [])
         assert merged > 0 or any(note.startswith(f"level {level.level}: ") for note in handle.report.notes)
 
 
@@ -89,7 +89,7 @@ def test_a_coarser_level_merges_without_the_finest(new_unet, new_inputs, metric)
     unet = new_unet()
     with apply_speed(unet, SpeedConfig(levels=(3,), metric=metric)) as handle:
         unet(**new_inputs())
-    assert [level.kept for level in handle.report.levels] == [{}, {}, {(4, 4): 8}, {}]
+    assert [level.kept for level in handle.report.levels] == [{}, {}, {(4, 4): {"attention": 8}}, {}]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
@@ -136,7 +136,7 @@ def test_a_call_of_another_size_is_not_disturbed_by_the_one_before(new_unet, new
     with apply_speed(unet) as handle:
         unet(**small)
         assert torch.equal(unet(**large).sample, alone)
-        assert handle.report.levels[0].kept == {(8, 8): 32, (16, 24): 192}
+        assert handle.report.levels[0].kept == {(8, 8): {"attention": 32}, (16, 24): {"attention": 192}}
 
 
 def test_controlnet_residuals_arrive(new_unet, new_inputs, relative_error):
@@ -161,7 +161,7 @@ def test_a_controlnet_can_be_merged_itself(new_unet, new_inputs):
     inputs = {**new_inputs(), "controlnet_cond": torch.zeros(2, 3, 32, 32)}
     with apply_speed(controlnet) as handle:
         controlnet(**inputs)
-    assert handle.report.levels[0].kept == {(16, 16): 128}
+    assert handle.report.levels[0].kept == {(16, 16): {"attention": 128}}
 
 
 def test_cross_attention_arguments_reach_the_processors(new_unet, new_inputs):

@@ -64,7 +64,7 @@ def test_an_image_is_merged_and_a_closed_handle_gives_the_untouched_one_again(pi
     with apply_speed(pipeline) as handle:
         merged = pictures(pipeline, [0], embeds)
     assert handle.report.merged_calls == STEPS
-    assert handle.report.levels[0].kept == {(16, 16): 128}
+    assert handle.report.levels[0].kept == {(16, 16): {"attention": 128}}
     assert 0 < abs(merged - untouched).max() < 0.2
     assert traces(pipeline.unet) == before
     assert (pictures(pipeline, [0], embeds) == untouched).all()

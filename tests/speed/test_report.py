@@ -14,11 +14,11 @@ def new_report(**settings) -> SpeedReport:
 
 def test_a_report_says_for_each_level_how_many_tokens_go_in_and_come_out():
     report = new_report(ratio=0.5)
-    report.record(1, (5, 7), 18)
+    report.record(1, (5, 7), "attention", 18)
     assert "5x7" in str(report)
     assert "35 -> 18" in str(report)
     assert report.as_dict()["levels"][0]["grids"] == [
-        {"height": 5, "width": 7, "tokens_before": 35, "tokens_after": 18}
+        {"height": 5, "width": 7, "tokens_before": 35, "tokens_after": 18, "tokens_by_part": {"attention": 18}}
     ]
     assert report.notes == []
 
@@ -30,8 +30,8 @@ def test_before_the_first_call_a_report_says_that_there_was_none():
 
 def test_every_size_that_was_met_is_kept():
     report = new_report()
-    report.record(1, (8, 8), 32)
-    report.record(1, (16, 16), 128)
+    report.record(1, (8, 8), "attention", 32)
+    report.record(1, (16, 16), "attention", 128)
     assert [grid["tokens_after"] for grid in report.as_dict()["levels"][0]["grids"]] == [32, 128]
 
 
@@ -67,7 +67,7 @@ def test_a_sentence_is_kept_once():
 )
 def test_less_than_was_asked_for_is_said_with_its_reason(settings, grid, kept, sentence):
     report = new_report(**settings)
-    report.record(1, grid, kept)
+    report.record(1, grid, "attention", kept)
     assert len(report.notes) == 1
     assert re.match(sentence, report.notes[0])
 
@@ -84,7 +84,7 @@ def test_a_seed_that_draws_nothing_is_said():
 
 def test_a_report_can_be_stored_as_json():
     report = new_report(ratio=0.9, seed=3)
-    report.record(1, (8, 8), 16)
+    report.record(1, (8, 8), "attention", 16)
     stored = json.loads(json.dumps(report.as_dict()))
     assert stored["config"]["ratio"] == 0.9
     assert stored["levels"][1] == {"level": 2, "downsample": 4, "blocks": 60, "chosen": False, "grids": []}

@@ -40,7 +40,9 @@ class Column:
     def tokens(self) -> dict[int, tuple[int, int]]:
         """Level -> tokens before and after, of the levels that were met."""
         grids = {level.level: next(iter(level.kept.items()), None) for level in self.report.levels}
-        return {level: (grid[0][0] * grid[0][1], grid[1]) for level, grid in grids.items() if grid is not None}
+        return {
+            level: (grid[0][0] * grid[0][1], min(grid[1].values())) for level, grid in grids.items() if grid is not None
+        }
 
 
 @dataclass

@@ -4,10 +4,12 @@ import argparse
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, fields
-from typing import Any
+from typing import Any, Final
 
-from ..speed import SpeedConfig, SpeedHandle, apply_speed
+from ..speed import Matcher, SpeedConfig, SpeedHandle, apply_speed
 from .console import Parser, UserError
+
+_SWITCH: Final = ("off", "on")
 
 
 def add_settings(parser: Parser, names: Iterable[str]) -> None:
@@ -34,10 +36,10 @@ def new_config(values: Mapping[str, Any]) -> SpeedConfig:
         raise UserError(str(error)) from error
 
 
-def merge(model: object, config: SpeedConfig) -> SpeedHandle:
+def merge(model: object, config: SpeedConfig, *, matcher: Matcher | None = None) -> SpeedHandle:
     """Return `apply_speed`'s handle; raise `UserError` for a level that the model lacks."""
     try:
-        return apply_speed(model, config)
+        return apply_speed(model, config, matcher=matcher)
     except ValueError as error:
         raise UserError(str(error)) from error
 
@@ -47,10 +49,13 @@ def parse_setting(name: str, text: str) -> Any:
 
     Raises `ValueError` for text that is no such value; whether the value is allowed is for the config to say.
     """
-    default = _field(name).default
+    setting = _field(name)
+    default = setting.default
+    if isinstance(default, bool):
+        return bool(_SWITCH.index(text))  # raises ValueError
     if not isinstance(default, tuple):
-        return _kind(default)(text)
-    kind = _kind(default[0])
+        return _kind(setting)(text)
+    kind = type(default[0])
     return tuple(kind(item) for item in re.split(r"[,+x]" if kind is int else r"[,+]", text))
 
 
@@ -63,8 +68,9 @@ def _field(name: str) -> "Field[Any]":
     return next(setting for setting in fields(SpeedConfig) if setting.name == name)
 
 
-def _kind(value: Any) -> type:
-    return int if value is None else type(value)  # None stands for a seed that is not given
+def _kind(setting: "Field[Any]") -> type:
+    """Return the type of a setting's value; one that need not be given has None as its default."""
+    return type(setting.metadata["min"] if setting.default is None else setting.default)
 
 
 def _argument_type(setting: "Field[Any]") -> Callable[[str], Any]:
@@ -86,14 +92,16 @@ def _placeholder(setting: "Field[Any]") -> str:
 def _help(setting: "Field[Any]") -> str:
     data = setting.metadata
     if "choices" in data:
-        bounds = f"Choose from {', '.join(data['choices'])}."
+        bounds = f"Choose from {', '.join(map(_written, data['choices']))}."
     else:
         bounds = f"From {data['min']:g} to {data['max']:g} ({data['unit']})."
     return f"{data['help']} {bounds} Default {_written(setting.default)}.".replace("%", "%%")
 
 
 def _written(value: Any) -> str:
-    """Return a default as a user writes it."""
+    """Return a value as a user writes it."""
+    if isinstance(value, bool):
+        return _SWITCH[value]
     if isinstance(value, tuple):
         return ("x" if len(value) > 1 else ",").join(str(item) for item in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -3,6 +3,6 @@
 from .config import SpeedConfig
 from .diffusers import SpeedHandle, apply_speed
 from .report import LevelReport, SpeedReport
-from .state import SpeedState
+from .state import Matcher, SpeedState
 
-__all__ = ["LevelReport", "SpeedConfig", "SpeedHandle", "SpeedReport", "SpeedState", "apply_speed"]
+__all__ = ["LevelReport", "Matcher", "SpeedConfig", "SpeedHandle", "SpeedReport", "SpeedState", "apply_speed"]

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, fields
 from numbers import Real
 from typing import Any
 
-PARTS = ("attention", "cross_attention", "mlp")
+WHOLE = ("block", "stack")  # merged around once, and so chosen alone
+PARTS = ("attention", "cross_attention", "mlp", *WHOLE)
 MATCHINGS = ("bipartite", "window")
 METRICS = ("first_block", "stem", "latent", "block")
 MAX_LEVEL = 8
@@ -16,6 +17,11 @@ MAX_SEED = 2**63 - 1
 def _setting(default: Any, help: str, **metadata: Any) -> Any:
     """Return a dataclass field that carries what a user interface needs to draw it."""
     return field(default=default, metadata={"help": help, **metadata})
+
+
+def _share(help: str) -> Any:
+    """Return the field of a ratio that need not be given."""
+    return _setting(None, help, min=0.0, max=1.0, step=0.05, unit="fraction of tokens")
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,8 @@ class SpeedConfig:
     )
     parts: tuple[str, ...] = _setting(
         ("attention",),
-        "What runs on merged tokens. Cross-attention and MLP save more and cost more quality.",
+        "What runs on merged tokens. Cross-attention and MLP save more and cost more quality. block: all three, merged "
+        "once; stack: all blocks in a row, merged once (SDXL has ten in a row). These two stand alone.",
         choices=PARTS,
     )
     stride: tuple[int, int] = _setting(
@@ -86,6 +93,25 @@ class SpeedConfig:
     end_percent: float = _setting(
         1.0, "Merge up to this point of the sampling run.", min=0.0, max=1.0, step=0.01, unit="fraction of the run"
     )
+    cross_attention_ratio: float | None = _share("How much to merge away before cross-attention. None: as ratio.")
+    mlp_ratio: float | None = _share("How much to merge away before the MLP. None: as ratio.")
+    kv_ratio: float | None = _share(
+        "How much to merge away in the keys and values of self-attention alone, which costs little quality. "
+        "None: they are merged with the queries."
+    )
+    kv_downsample: int = _setting(
+        1,
+        "Keep only every n-th key and value of self-attention in each direction (ToDo). 1 keeps all.",
+        min=1,
+        max=MAX_STRIDE,
+        step=1,
+        unit="tokens",
+    )
+    proportional: bool = _setting(
+        False,
+        "Merged keys count as often as the tokens they stand for. Truer; slower where it rules out fused attention.",
+        choices=(False, True),
+    )
 
     def __post_init__(self) -> None:
         for name in ("levels", "parts", "stride"):
@@ -94,18 +120,42 @@ class SpeedConfig:
             value = getattr(self, setting.name)
             holds, rule = _check(value, setting.default, setting.metadata)
             _require(setting.name, holds, rule, value)
-        for name in ("ratio", "start_percent", "end_percent"):
-            object.__setattr__(self, name, float(getattr(self, name)))
+            if isinstance(setting.metadata.get("max"), float) and value is not None:
+                object.__setattr__(self, setting.name, float(value))
         _require("end_percent", self.end_percent > self.start_percent, "above start_percent", self.end_percent)
+        is_whole = bool(set(self.parts) & set(WHOLE))
+        _require(
+            "parts", not is_whole or len(self.parts) == 1, "block or stack alone, or some of the others", self.parts
+        )
+        _require("kv_ratio", self.kv_ratio is None or not is_whole, "None where parts is block or stack", self.kv_ratio)
+        one_rule = "1 where parts is block or stack, and where kv_ratio is given"
+        is_free = self.kv_ratio is None and not is_whole
+        _require("kv_downsample", self.kv_downsample == 1 or is_free, one_rule, self.kv_downsample)
 
     @property
     def is_neutral(self) -> bool:
         """Whether the model stays untouched."""
-        return self.ratio == 0
+        merges_keys = self.has_own_keys and (self.kv_downsample > 1 or self.kv_ratio != 0)
+        return not merges_keys and all(self.ratio_of(part) == 0 for part in self.parts)
 
-    def tokens_to_merge(self, tokens: int) -> int:
-        """Return how many of `tokens` the ratio asks to merge away, rounded down."""
-        return int(tokens * self.ratio)
+    @property
+    def has_own_keys(self) -> bool:
+        """Whether the keys and values of self-attention are others than its queries."""
+        return "attention" in self.parts and (self.kv_ratio is not None or self.kv_downsample > 1)
+
+    @property
+    def weighs_keys(self) -> bool:
+        """Whether merged keys of self-attention count by their sizes."""
+        return self.proportional and bool({"attention", *WHOLE} & set(self.parts))
+
+    def ratio_of(self, part: str) -> float:
+        """Return the ratio of a part, or of "keys", the keys and values of self-attention."""
+        own = {"cross_attention": self.cross_attention_ratio, "mlp": self.mlp_ratio, "keys": self.kv_ratio}.get(part)
+        return self.ratio if own is None else own
+
+    def tokens_to_merge(self, tokens: int, part: str = "attention") -> int:
+        """Return how many of `tokens` the ratio of a part asks to merge away, rounded down."""
+        return int(tokens * self.ratio_of(part))
 
     @property
     def max_ratio(self) -> float:
@@ -115,8 +165,8 @@ class SpeedConfig:
 
     @property
     def exceeds_max_ratio(self) -> bool:
-        """Whether less merges than `ratio` asks for, on any grid."""
-        return self.ratio > self.max_ratio
+        """Whether less merges than some ratio asks for, on any grid."""
+        return any(self.ratio_of(part) > self.max_ratio for part in (*self.parts, "keys"))
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:
@@ -140,8 +190,12 @@ def _check(value: Any, default: Any, bounds: Mapping[str, Any]) -> tuple[bool, s
     least, most = bounds["min"], bounds["max"]
     if isinstance(default, float):
         return _is_number(value, least, most), f"a number from {least:g} to {most:g}"
+    if default is None and isinstance(most, float):
+        return value is None or _is_number(value, least, most), f"None or a number from {least:g} to {most:g}"
     if default is None:
         return value is None or _is_whole(value, least, most), f"None or a whole number from {least} to {most}"
+    if isinstance(default, int):
+        return _is_whole(value, least, most), f"a whole number from {least} to {most}"
     are_whole = all(_is_whole(item, least, most) for item in value)
     if len(default) == 2:
         is_cell = are_whole and len(value) == 2 and value != (1, 1)

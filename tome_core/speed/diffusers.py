@@ -6,14 +6,15 @@ from types import TracebackType
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .config import SpeedConfig
-from .diffusers_hooks import Args, Kwargs, TransformerHooks, argument
+from .config import WHOLE, SpeedConfig
+from .diffusers_calls import Args, Kwargs, argument
+from .diffusers_hooks import TransformerHooks
 from .diffusers_layout import Level, find_levels, find_unet, first_transformer, transformer_blocks
 from .report import LevelReport, SpeedReport, cap_sentence
-from .state import SpeedState
+from .state import Matcher, SpeedState
 
 
-def apply_speed(model: object, config: SpeedConfig | None = None) -> "SpeedHandle":
+def apply_speed(model: object, config: SpeedConfig | None = None, *, matcher: Matcher | None = None) -> "SpeedHandle":
     """Merge tokens in a diffusers model from now on; return the handle that takes it back.
 
     Bolya & Hoffman 2023, "Token Merging for Fast Stable Diffusion". The model is changed in place, by hooks alone: its
@@ -23,6 +24,8 @@ def apply_speed(model: object, config: SpeedConfig | None = None) -> "SpeedHandl
     Args:
         model: a pipeline with a `unet`, or the UNet itself (SD 1.x, SD 2.x, SDXL).
         config: what to merge; None for the defaults.
+        matcher: a matching of your own, from a metric [B, height * width, C], height, width and the number of tokens to
+            merge to a plan. None: the one that the config names.
 
     Raises:
         UnsupportedModelError: the model has no UNet with transformer blocks. Nothing is changed.
@@ -34,7 +37,7 @@ def apply_speed(model: object, config: SpeedConfig | None = None) -> "SpeedHandl
     report = _new_report(unet, levels, config)
     if config.exceeds_max_ratio:
         warnings.warn(cap_sentence(config), stacklevel=2)
-    handle = SpeedHandle(config, report, SpeedState(config, report, _train_timesteps(model)))
+    handle = SpeedHandle(config, report, SpeedState(config, report, _train_timesteps(model), matcher))
     for earlier in _installed_on(unet):
         earlier.close()
     if not config.is_neutral:
@@ -107,12 +110,14 @@ class SpeedHandle:
         observed: list[nn.Module] = []
         if self._metric == "block" and chosen:
             observed = transformer_blocks(transformer)
+            if self.config.parts == ("stack",):  # inside it the tokens are merged already
+                observed = observed[:1]
         elif self._metric == "first_block" and is_first:
             observed = transformer_blocks(transformer)[:1]
         if chosen or observed:
             hooks = TransformerHooks(level, self.state, self.report)
             self._transformers.append(hooks)
-            hooks.install(transformer, self.config.parts if chosen else (), observed, self._hooks)
+            hooks.install(transformer, self.config if chosen else None, observed, self._hooks)
 
     def _begin(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
         sample = argument(args, kwargs, 0, "sample")
@@ -164,7 +169,7 @@ def _new_report(unet: nn.Module, levels: tuple[Level, ...], config: SpeedConfig)
         report.note("metric first_block would see the text on this model (in its time embedding): stem is used instead")
     present = {part for level in levels if level.number in config.levels for part in level.parts}
     for part in config.parts:
-        if part not in present:
+        if part not in present and part not in WHOLE:
             report.note(f"{part} has no effect: the blocks of the chosen levels have {', '.join(sorted(present))} only")
     return report
 

@@ -5,6 +5,7 @@ or what the model makes of it before the first cross-attention) the rows of an i
 merge alike, and no image depends on its neighbours in the batch.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -18,6 +19,7 @@ from .config import SpeedConfig
 from .report import Grid, SpeedReport
 
 Timestep = Tensor | float | int | None
+Matcher = Callable[[Tensor, int, int, int], MergePlan]  # metric [B, height * width, C], height, width, tokens to merge
 
 
 class SpeedState:
@@ -30,10 +32,14 @@ class SpeedState:
         config: what to merge.
         report: gets the sizes as they are met, and each call when it ends.
         train_timesteps: the model's number of noise levels; timestep t is at 1 - t / train_timesteps of the run.
+        matcher: makes the plans in place of the matching that the config names.
     """
 
-    def __init__(self, config: SpeedConfig, report: SpeedReport, train_timesteps: int = 1000) -> None:
+    def __init__(
+        self, config: SpeedConfig, report: SpeedReport, train_timesteps: int = 1000, matcher: Matcher | None = None
+    ) -> None:
         self.config = config
+        self._matcher = matcher
         self.is_active = False
         self._report = report
         self._train_timesteps = train_timesteps
@@ -45,7 +51,7 @@ class SpeedState:
         self.is_active = False
         self._has_merged = False
         self._features: Tensor | None = None
-        self._plans: dict[tuple[int, Grid], MergePlan] = {}
+        self._plans: dict[tuple[int, Grid, int], MergePlan] = {}  # by level, grid and tokens to merge
 
     def begin(self, timestep: Timestep) -> None:
         """Begin a model call at `timestep` (a number, or a tensor of one value or one per row).
@@ -65,9 +71,9 @@ class SpeedState:
         self._features = features.detach()
         self._plans.clear()
 
-    def enter(self, plan: MergePlan) -> None:
-        """Take note that a part of the model runs on the tokens of `plan` now."""
-        self._has_merged = self._has_merged or plan.kept < plan.tokens
+    def enter(self, kept: int, tokens: int) -> None:
+        """Take note that a part of the model runs on `kept` of `tokens` tokens now."""
+        self._has_merged = self._has_merged or kept < tokens
 
     def end(self) -> None:
         """End a model call that came through, and count it; its plans stay. One that raised is reset instead."""
@@ -78,23 +84,30 @@ class SpeedState:
         self.is_active = False
         self._features = None
 
-    def plan(self, level: int, grid: Grid) -> MergePlan | None:
-        """Return the plan of a level whose tokens lie on `grid` (height, width); None before anything was observed."""
-        if (level, grid) not in self._plans and self._features is not None:
-            plan = self._match(self._features, level, grid)
-            self._plans[level, grid] = plan
-            self._report.record(level, grid, plan.kept)
-        return self._plans.get((level, grid))
+    def plan(self, level: int, grid: Grid, part: str = "attention") -> MergePlan | None:
+        """Return the plan of one part of a level whose tokens lie on `grid` (height, width).
+
+        Parts of one ratio share it. None before anything was observed.
+        """
+        tokens = grid[0] * grid[1]
+        key = (level, grid, self.config.tokens_to_merge(tokens, part))
+        if key not in self._plans and self._features is not None:
+            self._plans[key] = self._match(self._features, *key)
+        plan = self._plans.get(key)
+        if plan is not None:
+            self._report.record(level, grid, part, plan.kept)
+        return plan
 
     @torch.no_grad()
-    def _match(self, features: Tensor, level: int, grid: Grid) -> MergePlan:
+    def _match(self, features: Tensor, level: int, grid: Grid, r: int) -> MergePlan:
         height, width = grid
         with _full_precision(features.device.type):
             pooled = widen(features)
             if pooled.shape[2:] != grid:
                 pooled = functional.adaptive_avg_pool2d(pooled, grid)
             metric = pooled.flatten(2).transpose(1, 2)  # [B, N, C]
-            r = self.config.tokens_to_merge(height * width)
+            if self._matcher is not None:
+                return self._matcher(metric, height, width, r)
             if self.config.matching == "window":
                 return window_matching(metric, height, width, r, stride=self.config.stride)
             return bipartite_soft_matching_2d(

@@ -44,7 +44,7 @@ def test_a_methods_own_setting_rules_over_the_shared_one():
 
 def test_what_cannot_be_read_is_told():
     with pytest.raises(UserError, match="methods must be among"):
-        parse("todo")
+        parse("hypertile")
 
 
 def reach(attention: int, others: int) -> dict[str, set[int]]:

@@ -91,3 +91,24 @@ def test_an_interrupt_keeps_the_rounds_that_are_done(tome, tmp_path, monkeypatch
     assert told.err == "tome: error: interrupted after 1 of 2 rounds; the figures above are of those\n"
     assert "ours" in told.out
     assert json.loads((tmp_path / "a.json").read_text())["rounds"] == 1
+
+
+def test_a_ceiling_tells_how_much_of_the_possible_gain_is_reached(tome, tmp_path):
+    told = tome(*QUICK, "--ceiling", "--methods", "ours:parts=block,levels=1+2,todo,tomesd", "--json", "a.json")
+    assert told.code == 0
+    untouched, block, todo, tomesd = json.loads((tmp_path / "a.json").read_text())["methods"]
+    assert (untouched["flop_ratio"], untouched["time_ceiling_ratio"]) == (1, None)
+    assert block["ceiling_ratio"] < block["flop_ratio"] < 1  # the matching counts its own
+    assert todo["ceiling_ratio"] == todo["flop_ratio"] < 1
+    for method in (block, todo):
+        assert method["time_ceiling_ratio"] > 0
+        assert 0 < method["overhead_share"] < 1
+    assert (tomesd["time_ceiling_ratio"], tomesd["share_of_ceiling_gain"], tomesd["overhead_share"]) == (None,) * 3
+    assert "gain reached" in told.out
+
+
+def test_todo_keeps_every_query_and_a_quarter_of_the_keys(tome, tmp_path):
+    tome(*QUICK, "--methods", "todo", "--json", "a.json")
+    _, todo = json.loads((tmp_path / "a.json").read_text())["methods"]
+    assert (todo["config"]["ratio"], todo["config"]["kv_downsample"]) == (0, 2)
+    assert todo["deviation"] > 0

@@ -1,11 +1,11 @@
-"""The methods that a benchmark compares, as a user writes them: untouched, ours, tomesd, each with its own settings.
+"""The methods that a benchmark compares, as a user writes them: untouched, ours, todo, tomesd, each with its settings.
 
-untouched,ours,ours:levels=1+2,parts=attention+mlp,tomesd,tomesd:levels=1+2
+untouched,ours,ours:levels=1+2,parts=attention+mlp,tomesd,tomesd:levels=1+2,todo:kv_downsample=3
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
@@ -16,10 +16,13 @@ from ...speed import SpeedConfig
 from ...speed.diffusers_layout import find_levels
 from ..console import UserError
 from ..settings import merge, new_config, parse_setting, setting_names
+from .ceiling import match_for_nothing
 
 UNTOUCHED: Final = "untouched"
 OURS: Final = "ours"
+TODO: Final = "todo"  # Smith et al. 2024, arXiv 2402.13573, in our own code: fewer keys and values, every query
 TOMESD: Final = "tomesd"
+_CEILING: Final = "ceiling"
 
 
 class LeftOutError(Exception):
@@ -49,6 +52,10 @@ class Method:
         """
         return _KINDS[self.kind](unet, self)
 
+    def ceiling(self) -> "Method | None":
+        """Return the same with a merge that costs nothing; None for what is not of our own making."""
+        return replace(self, name=f"ceiling of {self.name}", kind=_CEILING) if self.kind in (OURS, TODO) else None
+
 
 def parse_methods(text: str, shared: Mapping[str, Any]) -> list[Method]:
     """Return the methods of a comma-separated list, untouched first, with `shared` settings where they name no other.
@@ -68,8 +75,11 @@ def parse_methods(text: str, shared: Mapping[str, Any]) -> list[Method]:
 def _parse_method(text: str, shared: Mapping[str, Any]) -> Method:
     kind, _, rest = text.partition(":")
     if kind not in _SETTINGS:
-        raise UserError(f"methods must be among {', '.join(_KINDS)}, got {text!r}")
+        raise UserError(f"methods must be among {', '.join((UNTOUCHED, *_SETTINGS))}, got {text!r}")
     values = {name: value for name, value in shared.items() if value is not None}
+    if kind == TODO:
+        values = {name: value for name, value in values.items() if name in _SETTINGS[TODO]}
+        values |= {"ratio": 0.0, "kv_downsample": 2}
     for item in filter(None, rest.split(",")):
         name, _, value = item.partition("=")
         if name not in _SETTINGS[kind]:
@@ -121,9 +131,12 @@ def _max_downsample(unet: nn.Module, method: Method) -> int:
 _KINDS: Final[dict[str, Callable[[nn.Module, Method], AbstractContextManager[object]]]] = {
     UNTOUCHED: lambda unet, method: nullcontext(),
     OURS: lambda unet, method: merge(unet, method.config),
+    TODO: lambda unet, method: merge(unet, method.config),
     TOMESD: _tomesd,
+    _CEILING: lambda unet, method: merge(unet, method.config, matcher=match_for_nothing),
 }
 _SETTINGS: Final[dict[str, tuple[str, ...]]] = {
     OURS: setting_names(),
+    TODO: ("kv_downsample", "levels"),
     TOMESD: ("ratio", "levels", "parts", "stride"),
 }

@@ -4,21 +4,34 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
+import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from ...speed.diffusers_hooks import Args, Kwargs, argument
+from ...speed.diffusers_calls import Args, Kwargs, argument
 from ...speed.diffusers_layout import block_parts, find_levels
+
+
+def _attention_flops(q: torch.Size, k: torch.Size, v: torch.Size, *_: object, **__: object) -> int:
+    return sdpa_flop_count(q, k, v)
+
+
+# torch's counter knows every fused attention but the CPU's, which torch before 2.2 lacks
+_CPU_ATTENTION = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+_MORE_FLOPS: Final = {} if _CPU_ATTENTION is None else {_CPU_ATTENTION: _attention_flops}
 
 Tokens = dict[int, dict[str, set[int]]]  # level -> part -> the counts of tokens that its blocks got
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One observed call: its output in float32 on the CPU, and the tokens that reached each part of each level."""
+    """One observed call: its output in float32 on the CPU, the tokens that reached each part, its multiply-adds x 2."""
 
     output: Tensor
     tokens: Tokens
+    flops: int
 
     def merges(self, untouched: "Probe") -> bool:
         """Return whether any part got other tokens than in the untouched model."""
@@ -28,9 +41,9 @@ class Probe:
 def probe(unet: nn.Module, call: Callable[[], Tensor]) -> Probe:
     """Run one call under observation."""
     tokens: Tokens = {}
-    with _counted(unet, tokens):
+    with _counted(unet, tokens), FlopCounterMode(display=False, custom_mapping=_MORE_FLOPS) as flops:
         output = call()
-    return Probe(output.float().cpu(), tokens)
+    return Probe(output.float().cpu(), tokens, flops.get_total_flops())
 
 
 @contextmanager

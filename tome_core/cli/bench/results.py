@@ -16,13 +16,24 @@ from .timing import spread
 
 @dataclass(frozen=True)
 class Result:
-    """What one method did: an observed call, and one time for each round. `untouched` is the first method's result."""
+    """What one method did.
+
+    Attributes:
+        method, probe: the method, and one observed call of it.
+        times: one for each round.
+        clock: what they were taken with.
+        untouched: the result of the untouched model, which is the first.
+        ceiling: that of the same method with a merge that costs nothing, if it was asked for.
+        overhead_share: how much of a call goes into finding, merging and unmerging tokens, if that was asked for.
+    """
 
     method: Method
     probe: Probe
     times: list[Seconds]
     clock: Clock
     untouched: "Result | None" = None
+    ceiling: "Result | None" = None
+    overhead_share: float | None = None
 
     @property
     def seconds(self) -> list[float]:
@@ -34,6 +45,23 @@ class Result:
         """Each round's time over the untouched model's time in that round."""
         first = self.untouched or self
         return [mine / other for mine, other in zip(self.seconds, first.seconds, strict=True)]
+
+    @property
+    def time_ratio(self) -> float:
+        """The middle one of `ratios`."""
+        return median(self.ratios)
+
+    @property
+    def flop_ratio(self) -> float:
+        """Multiply-adds of the call over the untouched model's."""
+        return self.probe.flops / (self.untouched or self).probe.flops
+
+    @property
+    def share_of_ceiling_gain(self) -> float | None:
+        """How much of the time that a free merge saves is really saved; None where that is nothing or unknown."""
+        if self.ceiling is None or self.ceiling.time_ratio >= 1:
+            return None
+        return (1 - self.time_ratio) / (1 - self.ceiling.time_ratio)
 
     @property
     def deviation(self) -> float:
@@ -52,7 +80,7 @@ class Result:
         return {
             "method": self.method.name,
             "config": asdict(self.method.config),
-            "time_ratio": ratio.median,
+            "time_ratio": self.time_ratio,
             "time_ratio_min": ratio.least,
             "time_ratio_max": ratio.most,
             "seconds": median(self.seconds),
@@ -60,6 +88,11 @@ class Result:
             "wall_seconds_by_round": [time.wall for time in self.times],
             "deviation": self.deviation if math.isfinite(self.deviation) else None,
             "merges": self.merges,
+            "flop_ratio": self.flop_ratio,
+            "ceiling_ratio": None if self.ceiling is None else self.ceiling.flop_ratio,
+            "time_ceiling_ratio": None if self.ceiling is None else self.ceiling.time_ratio,
+            "share_of_ceiling_gain": self.share_of_ceiling_gain,
+            "overhead_share": self.overhead_share,
             "tokens": [
                 {"level": level, **{part: sorted(counts) for part, counts in parts.items()}}
                 for level, parts in self.probe.tokens.items()
@@ -69,7 +102,10 @@ class Result:
 
 def results_table(results: Sequence[Result]) -> str:
     """Return two tables with one line a method: times and deviations, and how many tokens reach which parts."""
-    times = table(["time", results[0].clock.unit, "ratio", "spread", "deviation"], [_times(x) for x in results])
+    head = ["time", results[0].clock.unit, "ratio", "spread", "operations", "deviation"]
+    has_ceilings = any(result.ceiling is not None for result in results)
+    head += ["ceiling", "gain reached", "spent on merging"] if has_ceilings else []
+    times = table(head, [_times(result)[: len(head)] for result in results])
     levels = {level: max(map(max, parts.values())) for level, parts in results[0].probe.tokens.items()}
     head = ["tokens", *(f"level {level}: {tokens}" for level, tokens in levels.items())]
     return f"{times}\n\n{table(head, [_tokens(result, levels) for result in results])}"
@@ -79,9 +115,11 @@ def _times(result: Result) -> list[str]:
     ratio = spread(result.ratios)
     seconds = f"{median(result.seconds):.3g}"
     if result.method.kind == UNTOUCHED:
-        return [result.method.name, seconds, "1", "", ""]
-    figures = [f"x {ratio.median:.3f}", f"{ratio.least:.3f} to {ratio.most:.3f}"]
-    return [result.method.name, seconds, *figures, f"{result.deviation:.4f}"]
+        return [result.method.name, seconds, "1", *[""] * 6]
+    figures = [f"x {ratio.median:.3f}", f"{ratio.least:.3f} to {ratio.most:.3f}", f"x {result.flop_ratio:.3f}"]
+    ceiling = "" if result.ceiling is None else f"x {result.ceiling.time_ratio:.3f}"
+    shares = ["" if x is None else f"{x:.1%}" for x in (result.share_of_ceiling_gain, result.overhead_share)]
+    return [result.method.name, seconds, *figures, f"{result.deviation:.4f}", ceiling, *shares]
 
 
 def _tokens(result: Result, levels: dict[int, int]) -> list[str]:

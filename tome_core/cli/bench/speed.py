@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -12,11 +13,12 @@ from ..arguments import add_device, size, whole
 from ..console import DONE, INTERRUPTED, Parser, complain, note, progress
 from ..files import check_file, write_json
 from ..libraries import quiet_diffusers
-from ..machine import Clock, choose_device, choose_dtype, describe
+from ..machine import Clock, Seconds, choose_device, choose_dtype, describe
 from ..models import DEMO, default_size
 from ..settings import add_settings
 from .methods import OURS, TOMESD, UNTOUCHED, LeftOutError, Method, parse_methods
 from .models import RANDOM, new_call, open_denoiser
+from .overhead import overhead
 from .probe import Probe, probe
 from .results import Result, results_table
 from .timing import take_turns
@@ -31,6 +33,7 @@ examples:
   tome bench speed
   tome bench speed --model sd15-random --size 512 --ratio 0.5 --json speed.json
   tome bench speed --model sdxl-random --dtype bfloat16 --levels 1,2 --parts attention,mlp
+  tome bench speed --model sd15-random --size 768 --ceiling --methods ours:levels=1+2+3,parts=block,matching=window
   tome bench speed --model model.safetensors --methods ours,ours:levels=1+2,parts=attention+mlp,tomesd:levels=1+2"""
 _METHODS: Final = ",".join((UNTOUCHED, OURS, TOMESD))
 _SHARED: Final = ("ratio", "levels", "parts")
@@ -49,6 +52,11 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--methods", default=_METHODS, metavar="METHOD,...", help="with settings after a colon; default %(default)s"
     )
+    parser.add_argument(
+        "--ceiling",
+        action="store_true",
+        help="time each of ours also with a merge that costs nothing, and tell how much of that gain is reached",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="store the results here, too")
     add_settings(parser, _SHARED)
     add_device(parser)
@@ -65,7 +73,8 @@ def execute(arguments: argparse.Namespace) -> int:
         unet = open_denoiser(arguments.model, dtype=dtype, device=device)
         width, height = arguments.size or default_size(unet)
         call = new_call(unet, (width, height), arguments.batch)
-        results, left_out, is_whole = _measure(unet, call, methods, arguments.repeats, Clock(device))
+        course = _Course(methods, arguments.repeats, arguments.ceiling, Clock(device))
+        results, left_out, is_whole = _measure(unet, call, course)
     setting = {
         "machine": describe(device),
         "device": device.type,
@@ -86,25 +95,61 @@ def execute(arguments: argparse.Namespace) -> int:
     return INTERRUPTED
 
 
-def _measure(
-    unet: Any, call: Callable[[], Tensor], methods: list[Method], rounds: int, clock: Clock
-) -> tuple[list[Result], list[dict[str, str]], bool]:
+@dataclass(frozen=True)
+class _Course:
+    """What a measurement takes: the methods, how many rounds, whether with ceilings, and the clock."""
+
+    methods: list[Method]
+    rounds: int
+    with_ceilings: bool
+    clock: Clock
+
+
+def _measure(unet: Any, call: Callable[[], Tensor], course: _Course) -> tuple[list[Result], list[dict[str, str]], bool]:
     """Return the results, what was left out and why, and whether every round was done."""
     left_out: list[dict[str, str]] = []
-    probes: list[tuple[Method, Probe]] = []
-    with progress(len(methods) * (1 + rounds), "timing") as bar:
+    probes: dict[Method, Probe] = {}
+    overheads: dict[Method, float] = {}
+    methods = [*course.methods, *(_ceilings(course.methods).values() if course.with_ceilings else ())]
+    with progress(len(methods) * (1 + course.rounds), "timing") as bar:
         for method in methods:
             try:
-                probes.append((method, _observe(unet, call, method)))
+                probes[method] = _observe(unet, call, method)
             except LeftOutError as reason:
                 left_out.append({"method": method.name, "reason": str(reason)})
                 note(f"{method.name} is left out: {reason}")
             bar.update()
-        ways = [partial(method.on, unet) for method, _ in probes]
-        times, is_whole = take_turns(ways, call, rounds, clock, bar.update)
-    untouched = Result(*probes[0], [row[0] for row in times], clock)
-    others = [Result(*probes[i], [row[i] for row in times], clock, untouched) for i in range(1, len(probes))]
-    return [untouched, *others], left_out, is_whole
+        ways = [partial(method.on, unet) for method in probes]
+        times, is_whole = take_turns(ways, call, course.rounds, course.clock, bar.update)
+        if course.with_ceilings:
+            overheads = {x: overhead(unet, x.config, call, course.clock) for x in _ceilings(course.methods)}
+    columns = {method: [row[i] for row in times] for i, method in enumerate(probes)}
+    return _results(course, probes, columns, overheads), left_out, is_whole
+
+
+def _results(
+    course: _Course, probes: dict[Method, Probe], times: dict[Method, list[Seconds]], overheads: dict[Method, float]
+) -> list[Result]:
+    """Put together what was measured of each method, and of its ceiling."""
+    first = course.methods[0]
+    untouched = Result(first, probes[first], times[first], course.clock)
+    results = [untouched]
+    for method in course.methods[1:]:
+        if method not in probes:
+            continue
+        ceiling = method.ceiling()
+        bound = None
+        if ceiling in probes:
+            bound = Result(ceiling, probes[ceiling], times[ceiling], course.clock, untouched)
+        share = overheads.get(method)
+        results.append(Result(method, probes[method], times[method], course.clock, untouched, bound, share))
+    return results
+
+
+def _ceilings(methods: list[Method]) -> dict[Method, Method]:
+    """Return the ceiling of each method that has one."""
+    pairs = {method: method.ceiling() for method in methods}
+    return {method: ceiling for method, ceiling in pairs.items() if ceiling is not None}
 
 
 def _observe(unet: Any, call: Callable[[], Tensor], method: Method) -> Probe:

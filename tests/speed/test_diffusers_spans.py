@@ -1,0 +1,175 @@
+"""Merging once around a whole block, or a whole stack of them."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tome_core.speed import SpeedConfig, SpeedState, apply_speed
+from tome_core.speed.diffusers_layout import find_levels, transformer_blocks
+
+WHOLE = ("block", "stack")
+STEPPED_BACK = ("attention", "mlp")
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations that are dispatched, views left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += not (func.is_view or func is torch.ops.aten._unsafe_view.default)
+        return func(*args, **(kwargs or {}))
+
+
+def averages(plan) -> tuple[Tensor, Tensor]:
+    """Return U [B, N, M] and M [B, M, N] as dense matrices."""
+    copies = torch.nn.functional.one_hot(plan.assignment).double()
+    return copies, copies.transpose(1, 2) / copies.sum(1).unsqueeze(2)
+
+
+def test_a_block_adds_to_every_token_what_it_adds_to_its_merged_one(new_unet, new_inputs):
+    unet, inputs, calls = new_unet().double(), new_inputs(dtype=torch.float64), []
+    block, text = find_levels(unet)[0].blocks[0], inputs["encoder_hidden_states"]
+    with apply_speed(unet, SpeedConfig(parts="block")) as handle:
+        block.register_forward_pre_hook(lambda module, args: calls.append(args[0]), prepend=True)
+        block.register_forward_hook(lambda module, args, output: calls.append(output))
+        unet(**inputs)
+        unmerge, merge = averages(handle.state.plan(1, (16, 16)))
+    x, got = calls[:2]
+    merged = merge @ x
+    torch.testing.assert_close(got, x + unmerge @ (block(merged, encoder_hidden_states=text) - merged))
+
+
+def test_a_stack_is_merged_once_around_all_its_blocks(new_unet, new_inputs):
+    unet, inputs, seen = new_unet("sdxl").double(), new_inputs(dtype=torch.float64), []
+    transformer = find_levels(unet)[1].transformers[0]
+    first, *_, last = blocks = transformer_blocks(transformer)
+    text = inputs["encoder_hidden_states"]
+    with apply_speed(unet, SpeedConfig(parts="stack", levels=(2,))) as handle:
+        first.register_forward_pre_hook(lambda module, args: seen.append(args[0]), prepend=True)
+        blocks[1].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+        last.register_forward_hook(lambda module, args, output: seen.append(output))
+        unet(**inputs)
+        unmerge, merge = averages(handle.state.plan(2, (4, 4)))
+    x, inside, got = seen[:3]
+    y = merged = merge @ x
+    for block in blocks:
+        y = block(y, encoder_hidden_states=text)
+    assert (len(blocks), inside.shape[1]) == (3, 8)
+    torch.testing.assert_close(got, x + unmerge @ (y - merged))
+
+
+@pytest.mark.parametrize("part", WHOLE)
+@pytest.mark.parametrize("shape", ["sd15", "sd2", "sdxl"])
+def test_every_model_runs_on_fewer_tokens_and_is_as_before_afterwards(new_unet, new_inputs, part, shape):
+    unet, inputs = new_unet(shape), new_inputs(size=(18, 14))
+    untouched = unet(**inputs).sample
+    with apply_speed(unet, SpeedConfig(parts=part, levels=(1, 2))) as handle:
+        merged = unet(**inputs).sample
+    assert merged.isfinite().all()
+    assert not torch.equal(merged, untouched)
+    assert handle.report.merged_calls == 1
+    assert torch.equal(unet(**inputs).sample, untouched)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in unet.modules())
+
+
+@pytest.mark.parametrize("part", WHOLE)
+def test_an_exception_inside_a_span_leaves_the_next_call_right(new_unet, new_inputs, part):
+    unet, inputs = new_unet("sdxl"), new_inputs()
+    with apply_speed(unet, SpeedConfig(parts=part, levels=(1, 2))):
+        expected = unet(**inputs).sample
+        with pytest.raises(ZeroDivisionError):
+            unet(**inputs, cross_attention_kwargs={"fail": 1}) if failing(unet) else None
+        assert torch.equal(unet(**inputs).sample, expected)
+
+
+def failing(unet) -> bool:
+    """Let one MLP inside the first block of level 2 fail at its next call."""
+    mlp = find_levels(unet)[1].blocks[1].ff
+
+    def fail(module, args):
+        hook.remove()
+        raise ZeroDivisionError
+
+    hook = mlp.register_forward_pre_hook(fail)
+    return True
+
+
+@pytest.mark.parametrize("metric", ["first_block", "stem", "latent", "block"])
+@pytest.mark.parametrize("part", WHOLE)
+def test_gradient_checkpointing_gives_the_same_gradient(new_unet, new_inputs, part, metric):
+    unet, gradients = new_unet().train(), []
+    for enable in (unet.disable_gradient_checkpointing, unet.enable_gradient_checkpointing):
+        enable()
+        inputs = new_inputs()
+        inputs["sample"].requires_grad_()
+        with apply_speed(unet, SpeedConfig(parts="block", metric=metric)):
+            unet(**inputs).sample.square().sum().backward()
+        gradients.append(inputs["sample"].grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_a_stack_whose_blocks_are_checkpointed_steps_back(new_unet, new_inputs):
+    unet, inputs = new_unet("sdxl").train(), new_inputs()
+    unet.enable_gradient_checkpointing()
+    with apply_speed(unet, SpeedConfig(parts="stack")) as handle:
+        unet(**inputs)
+    sentence = "level 1: stack stepped back to attention and mlp apart, gradient checkpointing runs its blocks again"
+    assert handle.report.notes[-1].startswith(sentence)
+
+
+@pytest.mark.parametrize("part", WHOLE)
+def test_ip_adapter_masks_make_a_span_step_back(new_unet, new_inputs, part):
+    unet, inputs = new_unet(), new_inputs()
+    masks = {"ip_adapter_masks": [torch.ones(1, 1, 16, 16)]}
+    with apply_speed(unet, SpeedConfig(parts=STEPPED_BACK)):
+        expected = unet(**inputs, cross_attention_kwargs=masks).sample
+    with apply_speed(unet, SpeedConfig(parts=part)) as handle:
+        assert torch.equal(unet(**inputs, cross_attention_kwargs=masks).sample, expected)
+    because = "IP-Adapter masks count the tokens by place"
+    assert handle.report.notes == [f"level 1: {part} stepped back to attention and mlp apart, {because}"]
+
+
+def test_forward_chunking_makes_a_block_step_back(new_unet, new_inputs):
+    unet, inputs = new_unet(), new_inputs()
+    for block in find_levels(unet)[0].blocks:
+        block.set_chunk_feed_forward(1, dim=0)
+    with apply_speed(unet, SpeedConfig(parts=STEPPED_BACK)):
+        expected = unet(**inputs).sample
+    with apply_speed(unet, SpeedConfig(parts="block")) as handle:
+        assert torch.equal(unet(**inputs).sample, expected)
+    assert "forward chunking cuts its tokens by place" in handle.report.notes[0]
+
+
+@pytest.mark.parametrize("part", WHOLE)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_kept(new_unet, new_inputs, relative_error, part, dtype):
+    unet = new_unet()
+    with apply_speed(unet, SpeedConfig(parts=part)):
+        expected = unet(**new_inputs()).sample
+    with apply_speed(unet.to(dtype), SpeedConfig(parts=part)):
+        got = unet(**new_inputs(dtype=dtype)).sample
+    assert got.dtype == dtype
+    assert relative_error(got.float(), expected) < 0.1
+
+
+@pytest.mark.parametrize(("parts", "most"), [("block", 6), (("attention", "cross_attention", "mlp"), 16)])
+def test_merging_takes_few_operations_a_block(new_unet, new_inputs, monkeypatch, parts, most):
+    unet, inputs, counts, plans = new_unet(), new_inputs(), [], {}
+    match = SpeedState._match
+    monkeypatch.setattr(
+        SpeedState,
+        "_match",
+        lambda self, x, *key: plans[key] if key in plans else plans.setdefault(key, match(self, x, *key)),
+    )
+    for config in (SpeedConfig(ratio=0), SpeedConfig(parts=parts, levels=(1, 2, 3, 4))):
+        with apply_speed(unet, config):
+            unet(**inputs)  # makes the plans
+            with Operations() as operations:
+                unet(**inputs)
+        counts.append(operations.count)
+    blocks = sum(len(level.blocks) for level in find_levels(unet))
+    assert 0 < counts[1] - counts[0] <= most * blocks

@@ -1,0 +1,42 @@
+"""A merge that costs next to nothing, to learn what the best matching and the best kernels could still gain.
+
+It takes every n-th token by a strided slice and copies each result back to its neighbours, so that the model does the
+work of a merged call and nothing else. Its pictures are worth nothing.
+"""
+
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ...merging import MergePlan
+
+
+class FreePlan(MergePlan):
+    """A plan in which each token stands for those after it, merged by a slice and unmerged by a copy."""
+
+    def merge(self, x: Tensor, *, mode: Literal["mean", "sum"] = "mean", sizes: Tensor | None = None) -> Tensor:
+        """Return [B, M, C]: a view of every n-th token of x [B, N, C]."""
+        return x[:, :: self.tokens // self.kept][:, : self.kept]
+
+    def unmerge(self, y: Tensor) -> Tensor:
+        """Return [B, N, C]: each token of y [B, M, C] n times, and the last one for what is left over."""
+        batch, kept, channels = y.shape
+        step = self.tokens // kept
+        copies = y.unsqueeze(2).expand(batch, kept, step, channels).reshape(batch, kept * step, channels)
+        left_over = self.tokens - kept * step
+        return torch.cat([copies, y[:, -1:].expand(-1, left_over, -1)], dim=1) if left_over else copies
+
+
+@lru_cache(maxsize=64)
+def _free_plan(batch: int, tokens: int, kept: int, device: torch.device) -> FreePlan:
+    step = tokens // kept
+    slots = (torch.arange(tokens, device=device) // step).clamp(max=kept - 1)
+    return FreePlan(**vars(MergePlan.from_representatives((slots * step).expand(batch, tokens), kept)))
+
+
+def match_for_nothing(metric: Tensor, height: int, width: int, r: int) -> MergePlan:
+    """Return a plan without looking at the metric [B, N, C]; it is made once for each shape."""
+    batch, tokens, _ = metric.shape
+    return _free_plan(batch, tokens, tokens - r, metric.device)

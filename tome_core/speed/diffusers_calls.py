@@ -1,0 +1,100 @@
+"""What the hooks of one Transformer2DModel share: its place in the call under way, and how calls are read."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..merging import MergePlan
+from .report import Grid, SpeedReport
+from .state import SpeedState
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+
+_MASKED = "its attention mask counts the tokens by place"
+_IP_ADAPTER_MASKED = "IP-Adapter masks count the tokens by place"
+
+
+@dataclass
+class Site:
+    """Where a Transformer2DModel stands in the call under way.
+
+    Attributes:
+        level: the level that the model is at.
+        state, report: those of the whole UNet.
+        grid: height and width in tokens; None while it shall run on every token.
+        span: the plan by which a whole block or stack that is under way has merged its tokens.
+        is_checkpointed: whether the backward pass runs each block again, alone.
+    """
+
+    level: int
+    state: SpeedState
+    report: SpeedReport
+    grid: Grid | None = None
+    span: MergePlan | None = None
+    is_checkpointed: bool = False
+
+    def plan(self, part: str) -> MergePlan | None:
+        """Return the plan of a part; None where it shall run on every token."""
+        return None if self.grid is None else self.state.plan(self.level, self.grid, part)
+
+    def note(self, sentence: str) -> None:
+        """Report a sentence about this level, once."""
+        self.report.note(f"level {self.level}: {sentence}")
+
+    def reset(self) -> None:
+        """Forget a call that broke off."""
+        self.grid = self.span = None
+
+
+def argument(args: Args, kwargs: Kwargs, position: int, name: str) -> Any:
+    """Return an argument of a forward call, however it was given; None if it was not."""
+    return args[position] if len(args) > position else kwargs.get(name)
+
+
+def with_hidden_states(args: Args, kwargs: Kwargs, hidden_states: Tensor) -> tuple[Args, Kwargs]:
+    """Return a forward call's arguments with another first one."""
+    return ((hidden_states, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden_states})
+
+
+def part_obstacle(batch: int, tokens: int, args: Args, kwargs: Kwargs) -> str | None:
+    """Return why a part of a block whose input shall be [batch, tokens, C] must get every token, if it must."""
+    x = argument(args, kwargs, 0, "hidden_states")
+    context = argument(args, kwargs, 1, "encoder_hidden_states")
+    mask = argument(args, kwargs, 2, "attention_mask")
+    if not _fits(x, batch, tokens):
+        return f"it got {list(x.shape)} instead of [{batch}, {tokens}, C] (forward chunking gives it slices)"
+    if mask is not None and (context is None or _differs_by_query(mask)):
+        return _MASKED
+    if context is not None and kwargs.get("ip_adapter_masks") is not None:
+        return _IP_ADAPTER_MASKED
+    return None
+
+
+def block_obstacle(plan: MergePlan, block: nn.Module, args: Args, kwargs: Kwargs) -> str | None:
+    """Return why a whole block must get every token in this call, if it must."""
+    x = argument(args, kwargs, 0, "hidden_states")
+    text_mask = argument(args, kwargs, 3, "encoder_attention_mask")
+    processor_kwargs = argument(args, kwargs, 5, "cross_attention_kwargs") or {}
+    if not _fits(x, plan.batch, plan.tokens):
+        return f"it got {list(x.shape)} instead of [{plan.batch}, {plan.tokens}, C]"
+    if argument(args, kwargs, 1, "attention_mask") is not None:
+        return _MASKED
+    if text_mask is not None and _differs_by_query(text_mask):
+        return _MASKED
+    if processor_kwargs.get("ip_adapter_masks") is not None:
+        return _IP_ADAPTER_MASKED
+    if getattr(block, "_chunk_size", None) is not None:
+        return "forward chunking cuts its tokens by place"
+    if getattr(block, "pos_embed", None) is not None:
+        return "its position embedding counts the tokens by place"
+    return None
+
+
+def _fits(x: Tensor, batch: int, tokens: int) -> bool:
+    return x.dim() == 3 and x.shape[:2] == (batch, tokens)
+
+
+def _differs_by_query(mask: Tensor) -> bool:
+    return mask.dim() > 2 and mask.shape[-2] != 1
