@@ -17,6 +17,11 @@ WRITTEN = {
     "seed": ("7", 7),
     "start_percent": ("0.1", 0.1),
     "end_percent": (".9", 0.9),
+    "cross_attention_ratio": ("0.2", 0.2),
+    "mlp_ratio": ("0", 0.0),
+    "kv_ratio": ("0.75", 0.75),
+    "kv_downsample": ("1", 1),
+    "proportional": ("on", True),
 }
 
 

@@ -19,7 +19,7 @@ from .libraries import quiet_diffusers
 from .machine import Clock, choose_device, choose_dtype
 from .models import DEMO, default_size, open_pipeline, warn_of_length, warn_of_words
 from .sampling import Request, draw
-from .settings import add_settings, merge, new_config
+from .settings import add_settings, merge, new_config, setting_names
 
 DESCRIPTION: Final = """\
 Turn a prompt into a picture with a model that runs on merged tokens, and tell what merging did.
@@ -32,7 +32,7 @@ examples:
   tome generate "a blue circle and a yellow cross" --compare --out circle.png
   tome generate "a lighthouse at dusk" --model sdxl.safetensors --size 1024 --ratio 0.5 --levels 1,2
   tome generate "a lighthouse at dusk" --model folder --batch 4 --seed 100 --out lighthouse.png"""
-_SETTINGS: Final = ("ratio", "levels", "parts", "stride", "matching", "metric", "start_percent", "end_percent")
+_SETTINGS: Final = tuple(name for name in setting_names() if name != "seed")  # --seed is the picture's
 
 
 def add_arguments(parser: Parser) -> None:

@@ -56,8 +56,8 @@ class PartHooks:
 class KeyHooks:
     """A hook on one self-attention whose keys and values are others than its queries.
 
-    They are merged by a ratio of their own or, as in ToDo (Smith et al. 2024, arXiv 2402.13573), are every f-th token of
-    every f-th row.
+    They are merged by a ratio of their own or, as in ToDo (Smith et al. 2024, arXiv 2402.13573), they are every f-th
+    token of every f-th row.
     """
 
     def __init__(self, site: Site) -> None:
