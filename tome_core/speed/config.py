@@ -8,7 +8,7 @@ from typing import Any
 WHOLE = ("block", "stack")  # merged around once, and so chosen alone
 PARTS = ("attention", "cross_attention", "mlp", *WHOLE)
 MATCHINGS = ("bipartite", "window")
-METRICS = ("first_block", "stem", "latent", "block")
+METRICS = ("first_block", "stem", "latent", "block", "estimate")
 MAX_LEVEL = 8
 MAX_STRIDE = 8
 MAX_SEED = 2**63 - 1
@@ -76,6 +76,7 @@ class SpeedConfig:
     metric: str = _setting(
         "first_block",
         "What makes tokens similar. first_block, stem, latent: features that know nothing of the text. "
+        "estimate: what the step before took the picture to be, the same for prompt and empty prompt. "
         "block: each block's own input, as in the paper; prompt and empty prompt then merge differently.",
         choices=METRICS,
     )

@@ -1,6 +1,7 @@
 """Token merging on diffusers: `apply_speed(pipeline_or_unet, config)`, until `close()` or the end of a `with`."""
 
 import warnings
+from functools import partial
 from types import TracebackType
 
 from torch import Tensor, nn
@@ -10,11 +11,17 @@ from .config import WHOLE, SpeedConfig
 from .diffusers_calls import Args, Kwargs, argument
 from .diffusers_hooks import TransformerHooks
 from .diffusers_layout import Level, find_levels, find_unet, first_transformer, transformer_blocks
+from .diffusers_schedule import read_schedule
+from .diffusers_timing import time_level
+from .estimate import CleanEstimate
+from .guard import Guard
 from .report import LevelReport, SpeedReport, cap_sentence
 from .state import Matcher, SpeedState
 
 
-def apply_speed(model: object, config: SpeedConfig | None = None, *, matcher: Matcher | None = None) -> "SpeedHandle":
+def apply_speed(
+    model: object, config: SpeedConfig | None = None, *, guard: Guard | None = None, matcher: Matcher | None = None
+) -> "SpeedHandle":
     """Merge tokens in a diffusers model from now on; return the handle that takes it back.
 
     Bolya & Hoffman 2023, "Token Merging for Fast Stable Diffusion". The model is changed in place, by hooks alone: its
@@ -24,6 +31,8 @@ def apply_speed(model: object, config: SpeedConfig | None = None, *, matcher: Ma
     Args:
         model: a pipeline with a `unet`, or the UNet itself (SD 1.x, SD 2.x, SDXL).
         config: what to merge; None for the defaults.
+        guard: measures each level when a new size comes, and leaves out those at which merging would not pay.
+            None: merge wherever the config says.
         matcher: a matching of your own, from a metric [B, height * width, C], height, width and the number of tokens to
             merge to a plan. None: the one that the config names.
 
@@ -37,7 +46,9 @@ def apply_speed(model: object, config: SpeedConfig | None = None, *, matcher: Ma
     report = _new_report(unet, levels, config)
     if config.exceeds_max_ratio:
         warnings.warn(cap_sentence(config), stacklevel=2)
-    handle = SpeedHandle(config, report, SpeedState(config, report, _train_timesteps(model), matcher))
+    schedule = read_schedule(model)
+    state = SpeedState(config, report, len(schedule.alphas), matcher)
+    handle = SpeedHandle(config, report, state, CleanEstimate(schedule.alphas, schedule.prediction_type), guard)
     for earlier in _installed_on(unet):
         earlier.close()
     if not config.is_neutral:
@@ -56,8 +67,18 @@ class SpeedHandle:
         state: the plans of the last model call.
     """
 
-    def __init__(self, config: SpeedConfig, report: SpeedReport, state: SpeedState) -> None:
+    def __init__(
+        self,
+        config: SpeedConfig,
+        report: SpeedReport,
+        state: SpeedState,
+        estimate: CleanEstimate,
+        guard: Guard | None = None,
+    ) -> None:
         self.config = config
+        self._estimate = estimate
+        self._guard = guard
+        self._levels: tuple[Level, ...] = ()
         self.report = report
         self.state = state
         self._metric = report.metric  # the one that the model allows
@@ -91,6 +112,7 @@ class SpeedHandle:
         try:
             self._hook_model(unet)
             first = first_transformer(unet)
+            self._levels = tuple(level for level in levels if level.number in self.config.levels)
             for level in levels:
                 for transformer in level.transformers:
                     self._hook_transformer(transformer, level.number, is_first=transformer is first)
@@ -126,9 +148,29 @@ class SpeedHandle:
             self.report.note("a model input that is no batch of images [B, C, height, width] merges nothing")
             return
         self.state.begin(argument(args, kwargs, 1, "timestep"))
+        text = argument(args, kwargs, 2, "encoder_hidden_states")
+        if self._guard is not None and self.state.is_active and isinstance(text, Tensor):
+            left_out = self._left_out(self._guard, sample, text)
+            self.state.begin(argument(args, kwargs, 1, "timestep"))
+            self.state.left_out = left_out
+        # channels behind the latent's own (a mask, another picture) may differ between the rows of one image
+        latent = sample[:, : self._latent_channels]
         if self._metric == "latent":
-            # channels behind the latent's own (a mask, another picture) may differ between the rows of one image
-            self.state.observe(sample[:, : self._latent_channels])
+            self.state.observe(latent)
+        elif self._metric == "estimate":
+            self.state.observe(self._estimate.expect(latent, argument(args, kwargs, 1, "timestep")))
+
+    def _left_out(self, guard: Guard, sample: Tensor, text: Tensor) -> frozenset[int]:
+        """Return the levels that the guard leaves out of this call."""
+        left_out = set()
+        for level in self._levels:
+            grid = (-(-sample.shape[2] // level.downsample), -(-sample.shape[3] // level.downsample))
+            key = (level.fingerprint, self.config, grid, sample.shape[0], sample.dtype, str(sample.device))
+            times = guard.times(key, partial(time_level, level, self.state, grid, text))
+            if guard.refuses(times):
+                left_out.add(level.number)
+            self.report.record_times(level.number, grid, times, refused=guard.refuses(times))
+        return frozenset(left_out)
 
     def _observe_stem(self, module: nn.Module, args: Args, output: Tensor) -> None:
         if self.state.is_active:
@@ -137,11 +179,17 @@ class SpeedHandle:
     def _end(self, module: nn.Module, args: Args, output: object) -> None:
         if output is None:  # the model raised
             self._forget()
-        else:
-            self.state.end()
+            return
+        self.state.end()
+        predicted = output[0] if isinstance(output, tuple) else getattr(output, "sample", None)
+        if isinstance(predicted, Tensor):
+            self._estimate.learn(predicted)
+        elif self._metric == "estimate":
+            self.report.note("metric estimate learns nothing from this model's output: it sees the noisy latent alone")
 
     def _forget(self) -> None:
         self.state.reset()
+        self._estimate.reset()
         for transformer in self._transformers:
             transformer.reset()
 
@@ -150,11 +198,6 @@ def _installed_on(unet: nn.Module) -> list[SpeedHandle]:
     """Return our handles on a UNet. Its hooks are where they are kept, so that closing leaves no trace anywhere."""
     owners = [getattr(hook, "__self__", None) for hook in unet._forward_pre_hooks.values()]
     return [owner for owner in owners if isinstance(owner, SpeedHandle)]
-
-
-def _train_timesteps(model: object) -> int:
-    scheduler = getattr(model, "scheduler", None)
-    return getattr(getattr(scheduler, "config", None), "num_train_timesteps", 1000)
 
 
 def _new_report(unet: nn.Module, levels: tuple[Level, ...], config: SpeedConfig) -> SpeedReport:

@@ -47,8 +47,9 @@ class TransformerHooks:
 
     def _install_merging(self, blocks: list[nn.Module], config: SpeedConfig, hooks: list[RemovableHandle]) -> None:
         for first, last in _spans(blocks, config):
-            self._merging.append(SpanHooks(config.parts[0], self._site))
-            self._merging[-1].install(first, last, hooks)
+            span = SpanHooks(config.parts[0], self._site)
+            self._merging.append(span)
+            span.install(first, last, hooks)
         is_whole = config.parts[0] in WHOLE
         parts = _STEPPED_BACK if is_whole else config.parts
         for block in blocks:
@@ -57,8 +58,9 @@ class TransformerHooks:
                     KeyHooks(self._site).install(module, hooks)
                 if part in parts and config.ratio_of(part) > 0:
                     weighs = part == "attention" and config.weighs_keys and not config.has_own_keys
-                    self._merging.append(PartHooks(part, self._site, weighs=weighs))
-                    self._merging[-1].install(module, hooks)
+                    merging = PartHooks(part, self._site, weighs=weighs)
+                    self._merging.append(merging)
+                    merging.install(module, hooks)
                 if part == "attention" and config.weighs_keys and is_whole:
                     SpanWeightHooks(self._site).install(module, hooks)
 
