@@ -13,14 +13,15 @@ PAYS, COSTS = LevelTimes(1.0, 0.5, 0.1), LevelTimes(1.0, 0.9, 0.2)
 
 
 class Operations(TorchDispatchMode):
-    """Lists the operations that are dispatched."""
+    """Lists the operations that are dispatched, views left out."""
 
     def __init__(self) -> None:
         super().__init__()
         self.names: list[str] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.names.append(str(func))
+        if not func.is_view:
+            self.names.append(str(func))
         return func(*args, **(kwargs or {}))
 
 
@@ -73,10 +74,8 @@ def test_a_level_that_is_left_out_costs_no_operation(new_unet, new_inputs, given
     for config, guard in ((SpeedConfig(ratio=0), None), (SpeedConfig(levels=(1, 2), kv_downsample=2), Guard())):
         with apply_speed(unet, config, guard=guard), Operations() as operations:
             unet(**inputs)
-        names.append([name for name in operations.names if "detach" not in name and not name.startswith("aten.t")])
-    views = {"aten.transpose.int", "aten.unflatten.int", "aten.view.default", "aten._unsafe_view.default"}
-    plain, guarded = ([name for name in run if name not in views] for run in names)
-    assert guarded == plain
+        names.append(operations.names)
+    assert names[1] == names[0]
 
 
 def test_what_was_measured_once_serves_every_later_run_of_that_size(new_unet, new_inputs, given_times):
@@ -104,7 +103,7 @@ def test_a_level_is_timed_and_the_run_goes_on_as_without(new_unet, new_inputs, m
         assert torch.equal(unet(**inputs).sample, expected)
     for level in handle.report.levels:
         ((_, times),) = level.times.items()
-        assert times.untouched > 0 and times.merged > 0 and times.matching >= 0
+        assert times.untouched > 0 and times.merged >= 0 and times.matching >= 0
 
 
 class AcceptsAll(Guard):

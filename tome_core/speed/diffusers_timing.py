@@ -49,7 +49,7 @@ def time_level(level: Level, state: SpeedState, grid: Grid, text: Tensor) -> Lev
             times.append(_seconds(what, x.device))
     state.reset()
     once = min(matching[1:])  # of all transformers only the first waits for it
-    return LevelTimes(share * min(untouched[1:]), share * (min(merged[1:]) - once), once)
+    return LevelTimes(share * min(untouched[1:]), share * max(0.0, min(merged[1:]) - once), once)
 
 
 def _channels(transformer: nn.Module) -> int:
