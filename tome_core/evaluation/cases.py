@@ -15,11 +15,22 @@ from .sampling import encode_prompts
 
 @dataclass(frozen=True)
 class Case:
-    """One picture to make: what it should hold, its prompt, and the seed of its noise."""
+    """One picture to make.
+
+    Attributes:
+        wanted: what it should hold, each an (attribute, shape), of which the attribute is a colour unless a suite says
+            otherwise.
+        prompt: what the model is told.
+        seed: of its noise.
+        phrases: the prompt in parts, one a wanted object and in the same order; empty where nobody asks for them.
+        shuffled: the prompt with every attribute at the next object; the same prompt where there is only one.
+    """
 
     wanted: tuple[Kind, ...]
     prompt: str
     seed: int
+    phrases: tuple[str, ...] = ()
+    shuffled: str = ""
 
 
 def singles(count: int) -> list[Case]:

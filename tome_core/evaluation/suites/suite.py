@@ -1,0 +1,122 @@
+"""A frozen suite of prompts: what is asked, what should come of it, and what of that the weights were taught."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, cast, get_args
+
+from ...demo.scene import Kind
+from ..cases import Case
+
+Split = Literal["seen", "held-out"]
+SPLITS: Final[tuple[Split, ...]] = get_args(Split)
+SUITES: Final = ("single", "two-colours", "two-patterns", "two-sizes", "three-objects", "object-binding")
+_FOLDER: Final = Path(__file__).parent
+_JUDGED: Final = ("colour",)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What to ask for, and what should come of it: each object's (attribute, shape), in the prompt's order."""
+
+    text: str
+    wanted: tuple[Kind, ...]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Prompts of one kind.
+
+    Attributes:
+        name: one of `SUITES`.
+        about: what its prompts have in common, in a few words.
+        attribute: what binds to the objects: colour, pattern, size or accessory.
+        phrase: how one object is said, with {attribute} and {shape}.
+        untaught: what of it the weights that come with the package were never taught; empty where they were taught all.
+        parts: prompts by split. No pair of objects of a held-out prompt comes in a seen one.
+    """
+
+    name: str
+    about: str
+    attribute: str
+    phrase: str
+    untaught: str
+    parts: Mapping[Split, tuple[Prompt, ...]]
+
+    @property
+    def judged(self) -> bool:
+        """Whether the judge can read its attribute in a picture."""
+        return self.attribute in _JUDGED
+
+    @property
+    def binds(self) -> bool:
+        """Whether its prompts have several objects, so that an attribute can go to the wrong one."""
+        return all(len(prompt.wanted) > 1 for part in self.parts.values() for prompt in part)
+
+    def cases(self, split: Split, prompts: int, seeds: int) -> list[Case]:
+        """Return `seeds` cases of each of the first `prompts` prompts of a part, prompt by prompt.
+
+        A seed follows from its prompt and its number alone: every picture has noise of its own, and the first cases
+        stay what they are when more are asked for. Raises ValueError where the part has fewer prompts.
+        """
+        part = self.parts[split]
+        if not part:
+            raise ValueError(f"split must be another: suite {self.name} has no {split} prompts")
+        if not 1 <= prompts <= len(part):
+            raise ValueError(f"prompts must be from 1 to {len(part)} in suite {self.name}, {split}, got {prompts}")
+        return [self._case(prompt, number) for prompt in part[:prompts] for number in range(seeds)]
+
+    def _case(self, prompt: Prompt, number: int) -> Case:
+        attributes = [attribute for attribute, _ in prompt.wanted]
+        moved = zip(attributes[1:] + attributes[:1], (shape for _, shape in prompt.wanted), strict=True)
+        digest = hashlib.sha256(f"{prompt.text}|{number}".encode()).digest()
+        return Case(
+            prompt.wanted,
+            prompt.text,
+            int.from_bytes(digest[:4], "big"),
+            tuple(self.say(kind) for kind in prompt.wanted),
+            join([self.say(kind) for kind in moved]),
+        )
+
+    def say(self, kind: Kind) -> str:
+        """Return the phrase of one object."""
+        return self.phrase.format(attribute=kind[0], shape=kind[1])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what `load_suite` reads."""
+        parts = {split: [[prompt.text, prompt.wanted] for prompt in self.parts[split]] for split in SPLITS}
+        return {
+            "name": self.name,
+            "about": self.about,
+            "attribute": self.attribute,
+            "phrase": self.phrase,
+            "untaught": self.untaught,
+            **parts,
+        }
+
+
+def join(phrases: Sequence[str]) -> str:
+    """Return phrases as one prompt: a, b and c."""
+    return " and ".join(filter(None, [", ".join(phrases[:-1]), phrases[-1]]))
+
+
+def load_suite(name: str) -> Suite:
+    """Return a suite of the package. Raises ValueError for a name that is none of `SUITES`."""
+    if name not in SUITES:
+        raise ValueError(f"suite must be one of {', '.join(SUITES)}, got {name!r}")
+    values = json.loads(path_of(name).read_text("utf-8"))
+    parts: dict[Split, tuple[Prompt, ...]] = {
+        split: tuple(_prompt(text, wanted) for text, wanted in values.pop(split)) for split in SPLITS
+    }
+    return Suite(**values, parts=parts)
+
+
+def path_of(name: str) -> Path:
+    """Return the file in which a suite is frozen."""
+    return _FOLDER / f"{name}.json"
+
+
+def _prompt(text: str, wanted: list[list[str]]) -> Prompt:
+    return Prompt(text, tuple(cast(Kind, tuple(kind)) for kind in wanted))
