@@ -6,7 +6,8 @@ import torch
 
 from tome_core.checkpoints import clip_tokenizer
 from tome_core.demo.scene import COLOURS, HELD_OUT_PAIRS, SHAPES
-from tome_core.evaluation.cases import Case, added_row, all_rows, end_rows, noun_row, pairs, singles
+from tome_core.evaluation.cases import Case, added_row, end_rows, noun_row, pairs, singles
+from tome_core.evaluation.sampling import encode_prompts
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +42,6 @@ def test_pair_cases_are_of_the_given_pairs_in_both_orders_and_their_prompt_says_
         assert case.prompt == f"a {c1} {s1} and a {c2} {s2}"
 
 
-def test_all_rows_are_seen_where_nothing_is_tested(pipeline: SimpleNamespace):
-    rows, keep = all_rows(pipeline, [RED_SQUARE])
-    assert rows.shape == (1, 77, 2) and keep.all()
-
-
 def test_the_noun_test_shows_the_start_row_and_the_nouns_row(pipeline: SimpleNamespace):
     _, keep = noun_row(pipeline, [RED_SQUARE])
     assert keep[0].nonzero().flatten().tolist() == [0, SQUARE]
@@ -59,8 +55,8 @@ def test_the_end_test_shows_the_start_row_and_every_row_from_the_end_token_on(pi
 def test_the_added_row_is_the_nouns_row_plus_the_attributes_row_in_the_attribute_free_prompt(
     pipeline: SimpleNamespace,
 ):
-    full, _ = all_rows(pipeline, [RED_SQUARE])
-    plain, _ = all_rows(pipeline, [Case((("red", "square"),), "a square", 0)])
+    full, _ = encode_prompts(pipeline, ["a red square"])
+    plain, _ = encode_prompts(pipeline, ["a square"])
     rows, keep = added_row(pipeline, [RED_SQUARE])
     assert keep.all()
     assert torch.equal(rows[0, 2], full[0, SQUARE] + full[0, RED])

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from tome_core.demo import load_demo
-from tome_core.evaluation.sampling import encode_prompts, sample
+from tome_core.evaluation.sampling import Settings, draw, draw_from_rows, encode_prompts, new_noise
 
-SETTINGS = {"steps": 2, "guidance": 3.0, "size": 64}
+SETTINGS = Settings(steps=2, guidance=3.0, size=64)
 
 
 @pytest.fixture(scope="module")
@@ -13,13 +13,14 @@ def pipeline():
     return load_demo()
 
 
-def test_with_every_row_seen_a_picture_is_the_one_that_the_pipeline_draws(pipeline):
-    prompt = "a red square"
-    rows, tokens = encode_prompts(pipeline, [prompt])
-    keep = torch.ones_like(tokens, dtype=torch.bool)
-    picture = sample(pipeline, rows, keep, [5], **SETTINGS)[0]
+def rows_of(pipeline, *prompts: str):
+    rows, tokens = encode_prompts(pipeline, list(prompts))
+    return rows, torch.ones_like(tokens, dtype=torch.bool)
+
+
+def test_a_picture_is_the_one_that_the_pipeline_draws_with_a_generator_of_the_seed(pipeline):
     drawn = pipeline(
-        prompt,
+        "a red square",
         height=64,
         width=64,
         num_inference_steps=2,
@@ -27,25 +28,48 @@ def test_with_every_row_seen_a_picture_is_the_one_that_the_pipeline_draws(pipeli
         generator=torch.Generator().manual_seed(5),
         output_type="np",
     ).images[0]
+    picture = draw(pipeline, ["a red square"], [5], SETTINGS).pictures[0]
     assert picture.shape == (64, 64, 3) and picture.dtype == np.uint8
     assert abs(picture.astype(float) - drawn * 255).max() <= 1.5
 
 
+def test_with_every_row_seen_a_picture_from_rows_is_that_of_its_prompt(pipeline):
+    prompts = ["a red square", "a blue star"]
+    drawn = draw_from_rows(pipeline, *rows_of(pipeline, *prompts), [5, 6], SETTINGS)
+    np.testing.assert_allclose(drawn.latents, draw(pipeline, prompts, [5, 6], SETTINGS).latents, atol=1e-3)
+
+
+def test_latents_come_with_the_pictures_that_they_decode_to(pipeline):
+    drawn = draw(pipeline, ["a red square"], [5], SETTINGS)
+    assert drawn.latents.shape == (1, 4, 8, 8) and drawn.latents.dtype == np.float32
+    with torch.no_grad():
+        decoded = pipeline.vae.decode(torch.from_numpy(drawn.latents) / pipeline.vae.config.scaling_factor).sample
+    expected = (decoded[0].permute(1, 2, 0).clamp(-1, 1).numpy() + 1) * 127.5
+    assert abs(drawn.pictures[0] - expected).max() <= 0.51
+
+
+def test_noise_follows_from_each_seed_alone():
+    assert torch.equal(new_noise([1, 2], 64)[1:], new_noise([2], 64))
+    assert not torch.equal(*new_noise([1, 2], 64))
+
+
 def test_a_picture_does_not_depend_on_its_neighbours_in_the_batch(pipeline):
-    rows, tokens = encode_prompts(pipeline, ["a red square", "a blue star"])
-    keep = torch.ones_like(tokens, dtype=torch.bool)
-    both = sample(pipeline, rows, keep, [1, 2], **SETTINGS)
-    alone = sample(pipeline, rows[1:], keep[1:], [2], **SETTINGS)
+    rows, keep = rows_of(pipeline, "a red square", "a blue star")
+    both = draw_from_rows(pipeline, rows, keep, [1, 2], SETTINGS).pictures
+    alone = draw_from_rows(pipeline, rows[1:], keep[1:], [2], SETTINGS).pictures
     assert abs(both[1].astype(int) - alone[0].astype(int)).max() <= 1
 
 
 def test_rows_that_are_not_seen_do_not_matter(pipeline):
-    rows, tokens = encode_prompts(pipeline, ["a red square"])
-    keep = torch.ones_like(tokens, dtype=torch.bool)
+    rows, every = rows_of(pipeline, "a red square")
+    keep = every.clone()
     keep[0, 3] = False
     changed = rows.clone()
     changed[0, 3] = 7.0
-    seen = [sample(pipeline, given, keep, [1], **SETTINGS)[0].astype(int) for given in (rows, changed)]
-    assert abs(seen[0] - seen[1]).max() <= 1
-    unmasked = sample(pipeline, changed, torch.ones_like(keep), [1], **SETTINGS)[0].astype(int)
-    assert abs(unmasked - seen[1]).max() > 1
+
+    def picture(given: torch.Tensor, seen: torch.Tensor) -> np.ndarray:
+        return draw_from_rows(pipeline, given, seen, [1], SETTINGS).pictures[0].astype(int)
+
+    hidden = picture(changed, keep)
+    assert abs(picture(rows, keep) - hidden).max() <= 1
+    assert abs(picture(changed, every) - hidden).max() > 1

@@ -58,12 +58,6 @@ RowsOf = Callable[[Any, list[Case]], Rows]
 """From a pipeline and B cases to their rows. Those that single rows out take cases of one object, "a red square"."""
 
 
-def all_rows(pipeline: Any, cases: list[Case]) -> Rows:
-    """Return the rows of the prompts, all of them seen."""
-    rows, tokens = encode_prompts(pipeline, [case.prompt for case in cases])
-    return rows, torch.ones_like(tokens, dtype=torch.bool)
-
-
 def noun_row(pipeline: Any, cases: list[Case]) -> Rows:
     """Return the rows of the prompts, of which the start row and the noun's row are seen: "square" alone."""
     rows, ends, places = _encode(pipeline, cases)

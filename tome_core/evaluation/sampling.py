@@ -1,5 +1,7 @@
-"""Pictures from text rows that were changed by hand: diffusers' pipelines take prompts, but no mask over their rows."""
+"""Pictures from prompts through a diffusers pipeline as it is, or from text rows that were changed by hand."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..demo.pixels import to_bytes
+
+PIXELS = 8
+"""Pixels a side of one place in the latent."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How pictures are made: denoising steps, guidance scale, side in pixels."""
+
+    steps: int
+    guidance: float
+    size: int
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Pictures [B, S, S, 3], and the final latents that they were decoded from, float32 [B, 4, S / 8, S / 8]."""
+
+    pictures: NDArray[np.uint8]
+    latents: NDArray[np.float32]
 
 
 @torch.no_grad()
@@ -18,24 +40,49 @@ def encode_prompts(pipeline: Any, prompts: list[str]) -> tuple[Tensor, Tensor]:
     return pipeline.text_encoder(tokens)[0], tokens
 
 
-@torch.no_grad()
-def sample(
-    pipeline: Any, rows: Tensor, keep: Tensor, seeds: list[int], *, steps: int, guidance: float, size: int
-) -> NDArray[np.uint8]:
-    """Return pictures [B, size, size, 3] denoised under rows [B, 77, D] of which `keep`, bool [B, 77], are seen.
+def new_noise(seeds: Sequence[int], size: int) -> Tensor:
+    """Return the noise [B, 4, size / 8, size / 8] that pictures start from, in float32 on the CPU.
 
-    Classifier-free guidance against the empty prompt, which keeps all of its rows. Each picture's noise comes from
-    its own seed alone, drawn on the CPU, so that it is the same on every device. size in pixels.
+    Each picture's noise comes from its own seed alone, and is the same on every device.
+    """
+    shape = (4, size // PIXELS, size // PIXELS)
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+@torch.no_grad()
+def draw(pipeline: Any, prompts: Sequence[str], seeds: Sequence[int], settings: Settings) -> Drawn:
+    """Return one picture a prompt, each from the noise of its own seed, drawn by the pipeline's own `__call__`."""
+    latents = pipeline(
+        list(prompts),
+        latents=new_noise(seeds, settings.size).to(pipeline.device, pipeline.dtype),
+        num_inference_steps=settings.steps,
+        guidance_scale=settings.guidance,
+        width=settings.size,
+        height=settings.size,
+        output_type="latent",
+    ).images
+    return _decode(pipeline, latents)
+
+
+@torch.no_grad()
+def draw_from_rows(pipeline: Any, rows: Tensor, keep: Tensor, seeds: Sequence[int], settings: Settings) -> Drawn:
+    """Return pictures denoised under rows [B, 77, D] of which `keep`, bool [B, 77], are seen.
+
+    diffusers' pipelines take prompts, but no mask over their rows. Classifier-free guidance against the empty prompt,
+    which keeps all of its rows.
     """
     empty, _ = encode_prompts(pipeline, [""])
     context = torch.cat([empty.expand_as(rows), rows])
     mask = torch.cat([torch.ones_like(keep), keep])
-    shape = (4, size // 8, size // 8)
-    noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-    pipeline.scheduler.set_timesteps(steps)
-    latents = noise.to(rows) * pipeline.scheduler.init_noise_sigma
+    pipeline.scheduler.set_timesteps(settings.steps)
+    latents = new_noise(seeds, settings.size).to(rows) * pipeline.scheduler.init_noise_sigma
     for t in pipeline.scheduler.timesteps:
         both = pipeline.scheduler.scale_model_input(torch.cat([latents] * 2), t)
         uncond, cond = pipeline.unet(both, t, context, encoder_attention_mask=mask).sample.chunk(2)
-        latents = pipeline.scheduler.step(uncond + guidance * (cond - uncond), t, latents).prev_sample
-    return to_bytes(pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample)
+        latents = pipeline.scheduler.step(uncond + settings.guidance * (cond - uncond), t, latents).prev_sample
+    return _decode(pipeline, latents)
+
+
+def _decode(pipeline: Any, latents: Tensor) -> Drawn:
+    pictures = to_bytes(pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample)
+    return Drawn(pictures, latents.float().cpu().numpy())

@@ -1,0 +1,65 @@
+"""What is read off each picture: how it meets its prompt, and how far it is from the untouched picture."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...demo.architecture import PICTURE_SIZE, PictureTower
+from ...demo.contrastive import HEADS, load_pair
+from ...demo.pixels import to_unit
+from ..cases import Case
+from ..judge import judge
+from ..metrics import cosine_distance, psnr, relative_deviation, ssim
+from ..sampling import Drawn
+from ..scoring import Score, score
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How far a picture is from the untouched one of the same prompt and noise."""
+
+    psnr: float  # dB, infinite where they are equal
+    ssim: float  # 1 where they are equal
+    latent_deviation: float  # of the final latents, as a fraction of the untouched one's norm
+    clip_distance: float  # in the project's own CLIP picture tower: 1 - cosine, 0 where they are equal
+
+
+class Reader:
+    """Reads pictures; `judged` says whether the judge knows the attribute that binds in them.
+
+    checkpoint: the weights that drew them. The picture tower that was trained with them lies beside that file.
+    """
+
+    def __init__(self, checkpoint: Path, *, judged: bool) -> None:
+        self._judged = judged
+        self._tower = load_tower(checkpoint)
+
+    def score(self, case: Case, drawn: Drawn) -> Score | None:
+        """Return how a picture meets its prompt; None where the judge cannot say."""
+        return score(judge(drawn.pictures[0]), case.wanted) if self._judged else None
+
+    def fidelity(self, drawn: Drawn, untouched: Drawn) -> Fidelity:
+        """Compare one picture with the untouched one."""
+        pictures, references = to_unit(drawn.pictures), to_unit(untouched.pictures)
+        latents = [torch.from_numpy(x.latents) for x in (drawn, untouched)]
+        return Fidelity(
+            psnr((pictures + 1) / 2, (references + 1) / 2).item(),
+            ssim((pictures + 1) / 2, (references + 1) / 2).item(),
+            relative_deviation(latents[0], latents[1]).item(),
+            cosine_distance(self._embed(pictures), self._embed(references)).item(),
+        )
+
+    @torch.no_grad()
+    def _embed(self, pictures: Tensor) -> Tensor:
+        return self._tower(F.interpolate(pictures, (PICTURE_SIZE, PICTURE_SIZE), mode="area"))
+
+
+def load_tower(checkpoint: Path) -> PictureTower:
+    """Return the picture tower that lies beside a checkpoint. Raises ValueError where there is none."""
+    heads = checkpoint.with_name(HEADS.name)
+    if not heads.is_file():
+        raise ValueError(f"checkpoint must have the picture tower {HEADS.name} beside it, got {checkpoint}")
+    return load_pair(nn.Identity(), heads).picture
