@@ -52,3 +52,15 @@ def test_lines_are_no_wider_than_asked_and_keep_every_word():
     assert " ".join(lines) == text
     assert all(font.getlength(line) <= 90 for line in lines)
     assert wrap("", 90, font) == []
+
+
+def test_captions_stand_below_their_own_pictures():
+    pictures = [[Image.new("RGB", (256, 256), colour) for colour in row] for row in COLOURS]
+    headings, captions = [Heading("ours")] * 3, [["right", "", ""], ["", "", "leaked"]]
+    plain, captioned = (np.array(draw_sheet("", headings, LABELS, pictures, "", *given)) for given in ((), (captions,)))
+    assert captioned.shape[0] > plain.shape[0]
+    for row, colours in enumerate(COLOURS):
+        for column, colour in enumerate(colours):
+            y, x = np.nonzero((captioned == colour).all(axis=2))
+            below = captioned[y.max() + 3 : y.max() + 18, x.min() : x.max()]
+            assert (below != PAPER).any() == bool(captions[row][column])

@@ -16,6 +16,7 @@ from tome_core.demo import CHECKPOINT
 GENERATE = ("generate", "a red square", "--size", "64", "--steps", "1")
 DEMO = ("demo", "--size", "64", "--steps", "1")
 BENCH = ("bench", "speed", "--size", "64", "--repeats", "1")
+QUALITY = ("bench", "quality", "--size", "64", "--steps", "1", "--prompts", "1", "--skip-gate")
 
 WRONG_WORDS = [
     (GENERATE, "--ratio 1.5", "ratio must be a number from 0 to 1, got 1.5"),
@@ -51,6 +52,26 @@ WRONG_WORDS = [
     (BENCH, "--methods ours:levels=6", "levels must be among (1, 2, 3, 4) on this UNet2DConditionModel, got (6,)"),
     (BENCH, "--json results.txt", "json must be a file name that ends in .json, got 'results.txt'"),
     (BENCH, "--model missing.safetensors", "missing.safetensors does not exist"),
+    (QUALITY, "--methods theirs", "methods must be among untouched, ours, tomesd, got 'theirs'"),
+    (QUALITY, "--methods ours:levels=6", "levels must be among (1, 2, 3, 4) on this UNet2DConditionModel, got (6,)"),
+    (QUALITY, "--suite portraits", "argument --suite: invalid choice: 'portraits'"),
+    (QUALITY, "--split both", "argument --split: invalid choice: 'both'"),
+    (QUALITY, "--prompts 151", "prompts must be from 1 to 150 in suite two-colours, held-out, got 151"),
+    (QUALITY, "--suite single", "split must be another: suite single has no held-out prompts"),
+    (QUALITY, "--seeds 0", "--seeds must be a whole number from 1 to 1000, got '0'"),
+    (QUALITY, "--guidance 1", "--guidance must be a number from 1.1 to 100, got '1'"),
+    (QUALITY, "--size 64x128", "size must be one side for square pictures, got 64x128"),
+    (QUALITY, "--processes 0", "--processes must be a whole number from 1 to 64, got '0'"),
+    (QUALITY, "--json results.txt", "json must be a file name that ends in .json, got 'results.txt'"),
+    (QUALITY, "--markdown results.txt", "markdown must be a file name that ends in .md, got 'results.txt'"),
+    (QUALITY, "--plot results.pdf", "plot must be a file name that ends in .png, got 'results.pdf'"),
+    (QUALITY, "--sheet results.gif", "sheet must be a file name that ends in .png, got 'results.gif'"),
+    (
+        QUALITY,
+        "--suite two-sizes --sheet a.png",
+        "sheet must be of a suite that the judge can read: it knows no size",
+    ),
+    (QUALITY, "--checkpoint missing.safetensors", "missing.safetensors does not exist"),
 ]
 
 
@@ -128,8 +149,10 @@ def test_a_model_without_transformer_blocks(mistake, plain_model, command):
         (*DEMO, "--out", "file/b"),
         (*DEMO, "--out", "file"),
         (*BENCH, "--json", "file/c.json"),
+        (*QUALITY, "--sheet", "file/d.png"),
+        (*QUALITY, "--cache", "file"),
     ],
-    ids=["generate", "demo below a file", "demo is a file", "bench"],
+    ids=["generate", "demo below a file", "demo is a file", "bench", "quality below a file", "quality into a file"],
 )
 def test_a_file_where_a_folder_should_be_is_told_before_any_work(mistake, tmp_path, monkeypatch, words):
     (tmp_path / "file").write_text("in the way")
@@ -143,7 +166,21 @@ def test_a_folder_without_permission(mistake, tmp_path):
     assert mistake(*DEMO, "--out", "locked").startswith("cannot write into locked: Permission denied")
 
 
-@pytest.mark.parametrize("command", [GENERATE, DEMO, BENCH], ids=["generate", "demo", "bench"])
+def test_weights_without_their_picture_tower(mistake, tmp_path):
+    (tmp_path / "own.safetensors").symlink_to(CHECKPOINT)
+    told = mistake(*QUALITY, "--checkpoint", "own.safetensors")
+    assert told.startswith("checkpoint must have the picture tower tome-demo-clip.safetensors beside it")
+
+
+def test_a_plot_without_matplotlib(mistake, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    told = mistake(*QUALITY, "--plot", "plot.png")
+    assert told == "--plot needs matplotlib, which is not installed here: pip install 'tome-suite[plot]'\n"
+
+
+@pytest.mark.parametrize(
+    "command", [GENERATE, DEMO, BENCH, QUALITY], ids=["generate", "demo", "bench speed", "bench quality"]
+)
 @pytest.mark.parametrize("library", ["diffusers", "transformers"])
 def test_a_library_that_is_not_installed(mistake, monkeypatch, command, library):
     monkeypatch.setitem(sys.modules, library, None)

@@ -30,6 +30,7 @@ COMMANDS: Final = (
     Command("demo", ".demo", "a sheet of pictures, untouched and merged side by side; needs nothing but this package"),
     Command("generate", ".generate", "a picture from a prompt, with your own checkpoint or the demo model"),
     Command("bench speed", ".bench.speed", "what merging is worth on this machine, beside tomesd, in one run"),
+    Command("bench quality", ".bench.quality", "what merging does to pictures, judged and measured on the demo model"),
 )
 _EXAMPLES: Final = """\
 start here:

@@ -33,15 +33,21 @@ def draw_sheet(
     labels: Sequence[str],
     pictures: Sequence[Sequence[Image.Image]],
     footer: str,
+    captions: Sequence[Sequence[str]] = (),
 ) -> Image.Image:
-    """Return a sheet of `pictures`, row by row and all of one size, one label a row and one heading a column."""
-    return _Sheet(pictures[0][0].size, title, headings, labels).draw(pictures, footer)
+    """Return a sheet of `pictures`, row by row and all of one size, one label a row and one heading a column.
+
+    captions: one short line below each picture, row by row; without any there is no room for them either.
+    """
+    return _Sheet(pictures[0][0].size, title, headings, labels, bool(captions)).draw(pictures, captions, footer)
 
 
 class _Sheet:
     """The measures of a sheet: all of them follow from the size of a picture on it."""
 
-    def __init__(self, size: tuple[int, int], title: str, headings: Sequence[Heading], labels: Sequence[str]) -> None:
+    def __init__(
+        self, size: tuple[int, int], title: str, headings: Sequence[Heading], labels: Sequence[str], captioned: bool
+    ) -> None:
         factor = max(1, -(-LEAST_CELL // min(size)))
         self.cell = (size[0] * factor, size[1] * factor)
         self.unit = max(15, min(self.cell) // 17)  # height of a caption's letters
@@ -58,9 +64,12 @@ class _Sheet:
         heading_lines = max(len(heading.lines) for heading in headings)
         self.heading_top = self.margin + int((2 * len(self.title) + 0.6) * self.unit)
         self.top = self.heading_top + int((1.6 + 1.25 * heading_lines + 0.5) * self.unit)
-        self.bottom = self.top + len(labels) * (self.cell[1] + self.gap) - self.gap
+        self.pitch = self.cell[1] + self.gap + (int(1.2 * self.unit) if captioned else 0)
+        self.bottom = self.top + len(labels) * self.pitch - self.gap
 
-    def draw(self, pictures: Sequence[Sequence[Image.Image]], footer: str) -> Image.Image:
+    def draw(
+        self, pictures: Sequence[Sequence[Image.Image]], captions: Sequence[Sequence[str]], footer: str
+    ) -> Image.Image:
         notes = wrap(footer, self.width - 2 * self.margin, self._font(self._small))
         height = self.bottom + int((1.2 + 1.4 * len(notes)) * self.unit) + self.margin
         sheet = Image.new("RGB", (self.width, height), PAPER)
@@ -73,6 +82,10 @@ class _Sheet:
             self._draw_label(pen, self._y(row), lines)
             for column, picture in enumerate(row_pictures):
                 self._place(sheet, pen, (self._x(column), self._y(row)), picture)
+        for row, texts in enumerate(captions):
+            for column, text in enumerate(texts):
+                corner = (self._x(column), self._y(row) + self.cell[1] + int(0.3 * self.unit))
+                self._write(pen, corner, text, self._small, QUIET_INK)
         for i, line in enumerate(notes):
             top = self.bottom + int((1.2 + 1.4 * i) * self.unit)
             self._write(pen, (self.margin, top), line, self._small, QUIET_INK)
@@ -110,7 +123,7 @@ class _Sheet:
         return self.left + column * (self.cell[0] + self.gap)
 
     def _y(self, row: int) -> int:
-        return self.top + row * (self.cell[1] + self.gap)
+        return self.top + row * self.pitch
 
     def _write(
         self, pen: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, letters: int, ink: tuple[int, int, int]

@@ -80,6 +80,11 @@ def describe(device: torch.device) -> dict[str, Any]:
     }
 
 
+def usable_cores() -> int:
+    """Return how many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _processor() -> str:
     """Return the processor's name; only Linux keeps it where Python does not look."""
     cpuinfo = Path("/proc/cpuinfo")

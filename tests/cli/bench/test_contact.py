@@ -1,0 +1,67 @@
+"""Which pictures come on the sheet, with which words."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tome_core.cli.bench import contact
+from tome_core.cli.bench.contact import MOST_ROWS, contact_sheet
+from tome_core.evaluation import Score
+from tome_core.evaluation.cases import Case
+from tome_core.evaluation.quality import BASELINE, NEGATIVE, Contest, Entry, Method, Readings
+from tome_core.evaluation.sampling import Drawn
+
+RIGHT, MISSING = Score(("right", "right"), ()), Score(("right", "missing"), ())
+OURS = Method("ours", {}, BASELINE.draw)
+ENTRIES = (Entry(BASELINE, "baseline"), Entry(NEGATIVE, "control"), Entry(OURS, "method"))
+
+
+class Pictures:
+    """An easel whose pictures are grey by seed."""
+
+    def load(self, method: Method, case: Case) -> Drawn:
+        return Drawn(np.full((1, 64, 64, 3), case.seed, np.uint8), np.zeros((1, 4, 8, 8), np.float32))
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> list[tuple[Any, ...]]:
+    """What is asked of the sheet."""
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(contact, "draw_sheet", lambda *given: asked.append(given) or "sheet")
+    return asked
+
+
+def sheet(untouched: Sequence[Score], ours: Sequence[Score]) -> object:
+    cases = [Case((("red", "square"), ("blue", "star")), f"prompt {seed}", seed) for seed in range(len(ours))]
+    readings = {
+        "untouched": Readings(untouched, []),
+        "negative-control": Readings([MISSING] * len(ours), []),
+        "ours": Readings(ours, []),
+    }
+    return contact_sheet(Contest(ENTRIES, cases), Pictures(), readings, "below")  # type: ignore[arg-type]
+
+
+def test_rows_are_the_pictures_that_one_draws_right_and_another_does_not(drawn):
+    assert sheet([RIGHT, RIGHT, MISSING, MISSING], [RIGHT, MISSING, RIGHT, MISSING]) == "sheet"
+    title, headings, labels, pictures, footer, captions = drawn[0]
+    assert title == "Judged differently: 2 of 4 pictures"
+    assert [heading.name for heading in headings] == ["untouched", "ours"]
+    assert headings[0].lines == ("fully right on 1 of these 2",)
+    assert labels == ["prompt 1", "prompt 2"]
+    assert [[np.array(picture)[0, 0, 0] for picture in row] for row in pictures] == [[1, 1], [2, 2]]
+    assert captions == [["right", "missing"], ["missing", "right"]]
+    assert footer == "below"
+
+
+def test_where_controls_alone_differ_there_is_no_sheet(drawn):
+    assert sheet([RIGHT, MISSING], [RIGHT, MISSING]) is None
+    assert drawn == []
+
+
+def test_too_many_rows_are_thinned_out_evenly_and_counted(drawn):
+    sheet([RIGHT] * 40, [MISSING] * 40)
+    title, _, labels, *_ = drawn[0]
+    assert title == "Judged differently: 40 of 40 pictures, of which 8 are shown"
+    assert labels == [f"prompt {5 * row}" for row in range(MOST_ROWS)]

@@ -1,0 +1,44 @@
+"""How long a picture takes by each method, in turn in one process; kept with the pictures, so that a table stays."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from ...evaluation.cases import Case
+from ...evaluation.quality import Easel, Method, TimeRatio, key_of
+from ..files import write_json
+from ..machine import Clock
+from .timing import spread
+
+ROUNDS: Final = 3
+
+
+def time_methods(
+    easel: Easel,
+    methods: Sequence[Method],
+    case: Case,
+    clock: Clock,
+    machine: dict[str, Any],
+    on_drawn: Callable[[], object],
+) -> list[TimeRatio]:
+    """Return each method's time for one picture over that of the first method, from `ROUNDS` rounds.
+
+    The same methods, settings and machine are timed once; after that the figures come from the store's folder.
+    """
+    identities = [dict(method.identity) for method in methods]
+    told = {"model": easel.model.identity, "settings": asdict(easel.settings), "machine": machine, "case": asdict(case)}
+    path = easel.store.folder / "times" / f"{key_of(told | {'methods': identities})}.json"
+    if not path.exists():
+        rounds = [[_time(easel, method, case, clock, on_drawn) for method in methods] for _ in range(ROUNDS)]
+        write_json(path, [[seconds / row[0] for row in rounds for seconds in [row[i]]] for i in range(len(methods))])
+    ratios = [spread(row) for row in json.loads(path.read_text("utf-8"))]
+    return [TimeRatio(ratio.median, ratio.least, ratio.most) for ratio in ratios]
+
+
+def _time(easel: Easel, method: Method, case: Case, clock: Clock, on_drawn: Callable[[], object]) -> float:
+    pipeline, start = easel.model.open(), clock()
+    method.draw(pipeline, [case], easel.settings)
+    seconds = clock.figure(clock() - start)
+    on_drawn()
+    return seconds
