@@ -11,7 +11,7 @@ from tome_core.cli.bench import quality
 from tome_core.evaluation.quality import painting
 from tome_core.evaluation.quality.store import Store
 
-QUICK = ("bench", "quality", "--size", 64, "--steps", 1, "--prompts", 3, "--seeds", 2, "--processes", 1)
+QUICK = ("bench", "quality", "--size", 64, "--steps", 1, "--prompts", 2, "--seeds", 2, "--processes", 1)
 TIMES = ("time_ratio", "time_ratio_min", "time_ratio_max")
 
 
@@ -45,7 +45,7 @@ def test_a_report_holds_what_was_asked_for_both_controls_the_gate_and_every_meth
     assert (told.code, told.err) == (0, "")
     report = read(tmp_path / "a" / "b.json")
     assert report["suite"]["name"] == "two-colours" and report["suite"]["split"] == "held-out"
-    assert (report["suite"]["prompts"], report["suite"]["seeds"]) == (3, 2)
+    assert (report["suite"]["prompts"], report["suite"]["seeds"]) == (2, 2)
     assert report["settings"] == {"steps": 1, "guidance": 3.0, "size": 64}
     assert len(report["model"]["weights"]) == 64
     assert [(found["method"], found["role"]) for found in report["methods"]] == [
@@ -56,7 +56,7 @@ def test_a_report_holds_what_was_asked_for_both_controls_the_gate_and_every_meth
         ("tomesd", "method"),
     ]
     for found in report["methods"]:
-        assert found["pictures"] == 6
+        assert found["pictures"] == 4
         assert {"fully_right", "presence", "binding_error", "leaked", "swapped", "missing", "extra"} <= set(found)
         assert found["time_ratio_min"] <= found["time_ratio"] <= found["time_ratio_max"]
         assert found["fair_bed"] is False
@@ -65,7 +65,7 @@ def test_a_report_holds_what_was_asked_for_both_controls_the_gate_and_every_meth
         assert found["psnr_db"] > 0 and found["latent_deviation"] > 0 and found["ssim"] < 1
     assert "† This model is no fair bed for merging." in told.out
     assert told.out.splitlines()[0].startswith(
-        "two-colours, held-out: 3 prompts x 2 seeds, 64 pixels, 1 steps, weights "
+        "two-colours, held-out: 2 prompts x 2 seeds, 64 pixels, 1 steps, weights "
     )
 
 
@@ -86,7 +86,7 @@ def test_an_interrupted_run_goes_on_to_the_table_of_an_uninterrupted_one(tome, t
 
     def interrupted(*given):
         saved.append(given)
-        if len(saved) == 16:  # in the third of five batches
+        if len(saved) == 10:  # in the third of five batches
             raise KeyboardInterrupt
         whole(*given)
 
@@ -96,7 +96,7 @@ def test_an_interrupted_run_goes_on_to_the_table_of_an_uninterrupted_one(tome, t
     assert told.err == "tome: error: interrupted; what is drawn is kept in cut, and the same command goes on there\n"
     assert not (tmp_path / "cut.json").exists()
     kept = len(list((tmp_path / "cut").rglob("*.npz")))
-    assert kept == 15
+    assert kept == 9
     monkeypatch.setattr(Store, "save", whole)
     assert tome(*words, "--cache", "cut", "--json", "cut.json").code == 0
     assert tome(*words, "--cache", "new", "--json", "new.json").code == 0
@@ -107,8 +107,8 @@ def test_another_method_finds_baseline_and_controls_drawn(tome, tmp_path):
     tome(*QUICK, "--skip-gate", "--methods", "untouched")
     before = set((tmp_path / "tome-quality").rglob("*.npz"))
     tome(*QUICK, "--skip-gate", "--methods", "ours")
-    assert len(before) == 3 * 6
-    assert len(set((tmp_path / "tome-quality").rglob("*.npz")) - before) == 6
+    assert len(before) == 3 * 4
+    assert len(set((tmp_path / "tome-quality").rglob("*.npz")) - before) == 4
 
 
 def test_without_the_gate_it_is_said_that_nothing_is_known_of_the_bed(bench, tmp_path):
@@ -145,7 +145,7 @@ def test_a_suite_that_was_not_taught_and_cannot_be_judged_is_run_with_both_said(
 def test_a_neutral_method_equals_the_untouched_pictures_in_everything(bench, tmp_path):
     bench("--skip-gate", "--methods", "ours:ratio=0", "--json", "a.json")
     untouched, *_, neutral = read(tmp_path / "a.json")["methods"]
-    assert (neutral["equal_to_untouched"], neutral["psnr_db"], neutral["latent_deviation"]) == (6, None, 0)
+    assert (neutral["equal_to_untouched"], neutral["psnr_db"], neutral["latent_deviation"]) == (4, None, 0)
     assert neutral["ssim"] == pytest.approx(1)
     assert neutral["fully_right"] == untouched["fully_right"]
     assert neutral["against_untouched"]["fully_right"] == {"difference": 0, "interval": [0, 0], "p": 1}
