@@ -92,3 +92,39 @@ def test_the_text_does_not_enter_a_plan(new_unet, new_inputs, metric):
         plans.append(call(unet, inputs, [0], config)[1])
     for one, other in zip(*plans, strict=True):
         assert torch.equal(one, other)
+
+
+def denoise(unet, inputs: dict[str, Any], calls: list[list[int]], config: SpeedConfig) -> dict[int, Tensor]:
+    """Return each row's last output of a run of three steps, whose every step evaluates the rows in these calls."""
+    x, outputs = inputs["sample"].clone(), {}
+    with apply_speed(unet, config):
+        for timestep in (900, 700, 500):
+            step = {**inputs, "sample": x, "timestep": torch.tensor(timestep)}
+            for rows in calls:
+                outputs |= dict(zip(rows, unet(**take(step, rows)).sample, strict=True))
+            for uncond in {row % 3 for row in outputs}:
+                x[[uncond, uncond + 3]] -= 0.3 * (3 * outputs[uncond + 3] - 2 * outputs[uncond])
+    return outputs
+
+
+@pytest.mark.parametrize("shape", ["sd15", "sdxl"])
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [[1, 4]],
+        [[4, 1]],
+        [[1], [4]],
+        [[4], [1]],
+        [[0, 1, 3, 4]],
+        [[2, 5, 1, 4, 0, 3]],
+        [[0, 1, 2], [3, 4, 5]],
+        [[5, 4], [1, 2]],
+    ],
+)
+def test_a_run_does_not_depend_on_how_its_steps_are_batched(new_unet, guided_inputs, relative_error, shape, calls):
+    unet, config = new_unet(shape), SpeedConfig(metric="estimate", levels=LEVELS)
+    together = denoise(unet, guided_inputs, [[0, 1, 2, 3, 4, 5]], config)
+    latent = denoise(unet, guided_inputs, calls, SpeedConfig(metric="latent", levels=LEVELS))
+    for row, output in denoise(unet, guided_inputs, calls, config).items():
+        assert relative_error(output, together[row]) < 10 * TOLERANCE
+        assert relative_error(latent[row], together[row]) > 100 * TOLERANCE  # the estimate does decide
