@@ -57,7 +57,8 @@ class _Lines(tqdm):
     """A bar whose every state is a line of its own."""
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        if msg is None and self.n > 0:
+        is_due = self.n > self.last_print_n and self._time() - self.last_print_t >= self.mininterval
+        if msg is None and is_due:
             print(self, file=self.fp, flush=True)
 
     def clear(self, nolock: bool = False) -> None:

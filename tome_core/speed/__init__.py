@@ -2,14 +2,11 @@
 
 from .config import SpeedConfig
 from .diffusers import SpeedHandle, apply_speed
-from .guard import Guard, LevelTimes
 from .report import LevelReport, SpeedReport
 from .state import Matcher, SpeedState
 
 __all__ = [
-    "Guard",
     "LevelReport",
-    "LevelTimes",
     "Matcher",
     "SpeedConfig",
     "SpeedHandle",

@@ -145,6 +145,11 @@ class SpeedConfig:
         return "attention" in self.parts and (self.kv_ratio is not None or self.kv_downsample > 1)
 
     @property
+    def merged_parts(self) -> tuple[str, ...]:
+        """The parts that merge by a ratio, with "keys" where they have one of their own."""
+        return (*self.parts, *(("keys",) if self.has_own_keys and self.kv_downsample == 1 else ()))
+
+    @property
     def weighs_keys(self) -> bool:
         """Whether merged keys of self-attention count by their sizes."""
         return self.proportional and bool({"attention", *WHOLE} & set(self.parts))
@@ -167,7 +172,7 @@ class SpeedConfig:
     @property
     def exceeds_max_ratio(self) -> bool:
         """Whether less merges than some ratio asks for, on any grid."""
-        return any(self.ratio_of(part) > self.max_ratio for part in (*self.parts, "keys"))
+        return max(map(self.ratio_of, self.merged_parts)) > self.max_ratio
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:

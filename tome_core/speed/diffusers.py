@@ -1,7 +1,6 @@
 """Token merging on diffusers: `apply_speed(pipeline_or_unet, config)`, until `close()` or the end of a `with`."""
 
 import warnings
-from functools import partial
 from types import TracebackType
 
 from torch import Tensor, nn
@@ -12,16 +11,12 @@ from .diffusers_calls import Args, Kwargs, argument
 from .diffusers_hooks import TransformerHooks
 from .diffusers_layout import Level, find_levels, find_unet, first_transformer, transformer_blocks
 from .diffusers_schedule import read_schedule
-from .diffusers_timing import time_level
 from .estimate import CleanEstimate
-from .guard import Guard
 from .report import LevelReport, SpeedReport, cap_sentence
 from .state import Matcher, SpeedState
 
 
-def apply_speed(
-    model: object, config: SpeedConfig | None = None, *, guard: Guard | None = None, matcher: Matcher | None = None
-) -> "SpeedHandle":
+def apply_speed(model: object, config: SpeedConfig | None = None, *, matcher: Matcher | None = None) -> "SpeedHandle":
     """Merge tokens in a diffusers model from now on; return the handle that takes it back.
 
     Bolya & Hoffman 2023, "Token Merging for Fast Stable Diffusion". The model is changed in place, by hooks alone: its
@@ -31,8 +26,6 @@ def apply_speed(
     Args:
         model: a pipeline with a `unet`, or the UNet itself (SD 1.x, SD 2.x, SDXL).
         config: what to merge; None for the defaults.
-        guard: measures each level when a new size comes, and leaves out those at which merging would not pay.
-            None: merge wherever the config says.
         matcher: a matching of your own, from a metric [B, height * width, C], height, width and the number of tokens to
             merge to a plan. None: the one that the config names.
 
@@ -48,7 +41,7 @@ def apply_speed(
         warnings.warn(cap_sentence(config), stacklevel=2)
     schedule = read_schedule(model)
     state = SpeedState(config, report, len(schedule.alphas), matcher)
-    handle = SpeedHandle(config, report, state, CleanEstimate(schedule.alphas, schedule.prediction_type), guard)
+    handle = SpeedHandle(config, report, state, CleanEstimate(schedule.alphas, schedule.prediction_type))
     for earlier in _installed_on(unet):
         earlier.close()
     if not config.is_neutral:
@@ -73,12 +66,9 @@ class SpeedHandle:
         report: SpeedReport,
         state: SpeedState,
         estimate: CleanEstimate,
-        guard: Guard | None = None,
     ) -> None:
         self.config = config
         self._estimate = estimate
-        self._guard = guard
-        self._levels: tuple[Level, ...] = ()
         self.report = report
         self.state = state
         self._metric = report.metric  # the one that the model allows
@@ -112,7 +102,6 @@ class SpeedHandle:
         try:
             self._hook_model(unet)
             first = first_transformer(unet)
-            self._levels = tuple(level for level in levels if level.number in self.config.levels)
             for level in levels:
                 for transformer in level.transformers:
                     self._hook_transformer(transformer, level.number, is_first=transformer is first)
@@ -148,29 +137,12 @@ class SpeedHandle:
             self.report.note("a model input that is no batch of images [B, C, height, width] merges nothing")
             return
         self.state.begin(argument(args, kwargs, 1, "timestep"))
-        text = argument(args, kwargs, 2, "encoder_hidden_states")
-        if self._guard is not None and self.state.is_active and isinstance(text, Tensor):
-            left_out = self._left_out(self._guard, sample, text)
-            self.state.begin(argument(args, kwargs, 1, "timestep"))
-            self.state.left_out = left_out
         # channels behind the latent's own (a mask, another picture) may differ between the rows of one image
         latent = sample[:, : self._latent_channels]
         if self._metric == "latent":
             self.state.observe(latent)
         elif self._metric == "estimate":
             self.state.observe(self._estimate.expect(latent, argument(args, kwargs, 1, "timestep")))
-
-    def _left_out(self, guard: Guard, sample: Tensor, text: Tensor) -> frozenset[int]:
-        """Return the levels that the guard leaves out of this call."""
-        left_out = set()
-        for level in self._levels:
-            grid = (-(-sample.shape[2] // level.downsample), -(-sample.shape[3] // level.downsample))
-            key = (level.fingerprint, self.config, grid, sample.shape[0], sample.dtype, str(sample.device))
-            times = guard.times(key, partial(time_level, level, self.state, grid, text))
-            if guard.refuses(times):
-                left_out.add(level.number)
-            self.report.record_times(level.number, grid, times, refused=guard.refuses(times))
-        return frozenset(left_out)
 
     def _observe_stem(self, module: nn.Module, args: Args, output: Tensor) -> None:
         if self.state.is_active:

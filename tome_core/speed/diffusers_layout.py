@@ -37,12 +37,6 @@ class Level:
         """The names in `SpeedConfig.parts` for what the blocks of the level have."""
         return frozenset(name for block in self.blocks for name, _ in block_parts(block))
 
-    @property
-    def fingerprint(self) -> tuple[object, ...]:
-        """What tells levels of one architecture from those of another, by value."""
-        shapes = [tuple(parameter.shape) for parameter in self.transformers[0].parameters()]
-        return (self.number, self.downsample, len(self.blocks), tuple(shapes))
-
 
 def find_unet(model: object) -> nn.Module:
     """Return the UNet of a diffusers pipeline, or the model itself if it is one.

@@ -70,7 +70,7 @@ class KeyHooks:
 
     def _enter(self, module: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
         site = self._site
-        if site.grid is None or site.level in site.state.left_out:
+        if site.grid is None:
             return None
         x = argument(args, kwargs, 0, "hidden_states")  # [B, N, C]
         obstacle = part_obstacle(x.shape[0], site.grid[0] * site.grid[1], args, kwargs)

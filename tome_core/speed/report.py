@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .config import SpeedConfig
-from .guard import LevelTimes
 
 Grid = tuple[int, int]  # height and width in tokens
 
@@ -19,8 +18,6 @@ class LevelReport:
         downsample: latent pixels per token and side.
         blocks: transformer blocks at this level.
         chosen: whether the config merges here.
-        times: for every grid, what a guard measured, in seconds; empty without one.
-        left_out: the grids on which the guard found that merging does not pay.
         kept: for every grid (height, width) that a call had here, how many of its height * width tokens each part ran
             on; "keys" are those of self-attention where they are merged by a ratio of their own.
     """
@@ -30,8 +27,6 @@ class LevelReport:
     blocks: int
     chosen: bool
     kept: dict[Grid, dict[str, int]] = field(default_factory=dict)
-    times: dict[Grid, LevelTimes] = field(default_factory=dict)
-    left_out: set[Grid] = field(default_factory=set)
 
 
 @dataclass
@@ -83,18 +78,6 @@ class SpeedReport:
         if self.config.ratio_of(part) > 0 and (tokens - kept < asked or asked == 0):
             self.note(f"level {level}: {self._shortfall(grid, part, asked, tokens - kept)}")
 
-    def record_times(self, level: int, grid: Grid, times: LevelTimes, *, refused: bool) -> None:
-        """Keep what a guard measured and decided, and say so where it leaves a level out."""
-        row = self.levels[level - 1]
-        if grid in row.times:
-            return
-        row.times[grid] = times
-        if refused:
-            row.left_out.add(grid)
-            height, width = grid
-            told = f"costs {-times.gain:.0%}" if times.gain < 0 else f"saves only {times.gain:.1%}"
-            self.note(f"level {level}: left out, since merging {told} of its time at {height}x{width} tokens")
-
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON-able values; each level has a list of its grids with tokens before and after."""
         return {
@@ -135,7 +118,7 @@ class SpeedReport:
 def cap_sentence(config: SpeedConfig) -> str:
     """Return what is really merged under a ratio that the stride does not allow."""
     sy, sx = config.stride
-    ratio = max(config.ratio_of(part) for part in (*config.parts, "keys"))
+    ratio = max(map(config.ratio_of, config.merged_parts))
     return (
         f"ratio {ratio:g} is above what stride {sy}x{sx} allows: "
         f"at most {config.max_ratio:g} of the tokens merge; a larger stride allows more"

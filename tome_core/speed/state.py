@@ -23,7 +23,7 @@ Matcher = Callable[[Tensor, int, int, int], MergePlan]  # metric [B, height * wi
 
 
 class SpeedState:
-    """The plans of the model call that is under way, and the levels that are left out of it.
+    """The plans of the model call that is under way.
 
     After the call they stay until the next one begins: gradient checkpointing runs blocks again in the backward pass.
     Nothing else outlives the call.
@@ -50,7 +50,6 @@ class SpeedState:
         """Forget everything about earlier calls."""
         self.is_active = False
         self._has_merged = False
-        self.left_out: frozenset[int] = frozenset()
         self._features: Tensor | None = None
         self._plans: dict[tuple[int, Grid, int], MergePlan] = {}  # by level, grid and tokens to merge
 
@@ -88,10 +87,8 @@ class SpeedState:
     def plan(self, level: int, grid: Grid, part: str = "attention") -> MergePlan | None:
         """Return the plan of one part of a level whose tokens lie on `grid` (height, width).
 
-        Parts of one ratio share it. None before anything was observed, and for a level that is left out.
+        Parts of one ratio share it. None before anything was observed.
         """
-        if level in self.left_out:
-            return None
         tokens = grid[0] * grid[1]
         key = (level, grid, self.config.tokens_to_merge(tokens, part))
         if key not in self._plans and self._features is not None:
