@@ -58,7 +58,7 @@ def with_hidden_states(args: Args, kwargs: Kwargs, hidden_states: Tensor) -> tup
     return ((hidden_states, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden_states})
 
 
-def part_obstacle(batch: int, tokens: int, args: Args, kwargs: Kwargs) -> str | None:
+def part_obstacle(part: str, batch: int, tokens: int, args: Args, kwargs: Kwargs) -> str | None:
     """Return why a part of a block whose input shall be [batch, tokens, C] must get every token, if it must."""
     x = argument(args, kwargs, 0, "hidden_states")
     context = argument(args, kwargs, 1, "encoder_hidden_states")
@@ -67,7 +67,7 @@ def part_obstacle(batch: int, tokens: int, args: Args, kwargs: Kwargs) -> str | 
         return f"it got {list(x.shape)} instead of [{batch}, {tokens}, C] (forward chunking gives it slices)"
     if mask is not None and (context is None or _differs_by_query(mask)):
         return _MASKED
-    if context is not None and kwargs.get("ip_adapter_masks") is not None:
+    if part == "cross_attention" and kwargs.get("ip_adapter_masks") is not None:
         return _IP_ADAPTER_MASKED
     return None
 

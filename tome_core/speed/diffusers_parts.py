@@ -38,7 +38,7 @@ class PartHooks:
         plan = None if self._site.span else self._site.plan(self._part)  # in a span the tokens are merged already
         if plan is None:
             return None
-        obstacle = part_obstacle(plan.batch, plan.tokens, args, kwargs)
+        obstacle = part_obstacle(self._part, plan.batch, plan.tokens, args, kwargs)
         if obstacle is not None:
             self._site.note(f"{self._part} ran unmerged, {obstacle}")
             return None
@@ -73,7 +73,7 @@ class KeyHooks:
         if site.grid is None:
             return None
         x = argument(args, kwargs, 0, "hidden_states")  # [B, N, C]
-        obstacle = part_obstacle(x.shape[0], site.grid[0] * site.grid[1], args, kwargs)
+        obstacle = part_obstacle("attention", x.shape[0], site.grid[0] * site.grid[1], args, kwargs)
         if getattr(module, "fused_projections", False):
             obstacle = "its projections are fused (unfuse_qkv_projections() parts them)"
         if obstacle is not None:

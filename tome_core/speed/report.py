@@ -142,7 +142,7 @@ def _ratios(config: SpeedConfig) -> str:
     """Return such as "0.5 of attention, 0.25 of mlp"."""
     parts = [f"{config.ratio_of(part):g} of {part}" for part in config.parts]
     if config.kv_downsample > 1:
-        parts.append(f"every {config.kv_downsample}th key a side")
+        parts.append(f"keys of every {config.kv_downsample} x {config.kv_downsample} tokens")
     elif config.has_own_keys:
         parts.append(f"{config.kv_ratio:g} of keys")
     return ", ".join(parts)

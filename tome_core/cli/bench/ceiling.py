@@ -39,4 +39,4 @@ def _free_plan(batch: int, tokens: int, kept: int, device: torch.device) -> Free
 def match_for_nothing(metric: Tensor, height: int, width: int, r: int) -> MergePlan:
     """Return a plan without looking at the metric [B, N, C]; it is made once for each shape."""
     batch, tokens, _ = metric.shape
-    return _free_plan(batch, tokens, tokens - r, metric.device)
+    return _free_plan(batch, tokens, max(1, tokens - r), metric.device)
