@@ -4,6 +4,7 @@ import argparse
 import logging
 import re
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +58,7 @@ class _Lines(tqdm):
     """A bar whose every state is a line of its own."""
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        is_due = self.n > self.last_print_n and self._time() - self.last_print_t >= self.mininterval
+        is_due = self.n > self.last_print_n and time.time() - self.last_print_t >= self.mininterval
         if msg is None and is_due:
             print(self, file=self.fp, flush=True)
 
