@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from tome_core.cli import main, models
+from tome_core.cli import console, main, models
 from tome_core.demo import load_demo
 
 
@@ -30,6 +30,7 @@ def tome(
 ) -> Callable[..., Outcome]:
     """Return a function that runs `tome` with the given words in `tmp_path`."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(console, "_LINE_EVERY", float("inf"))  # however slow the machine, progress adds nothing to read
     monkeypatch.setattr(models, "load_demo", lambda **options: demo_model)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # the model was opened on the CPU
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)

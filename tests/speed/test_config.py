@@ -101,6 +101,7 @@ def test_the_bounds_that_a_field_shows_are_those_that_hold():
 APART = [
     ({"parts": ("block", "mlp")}, "parts must be block or stack alone, or some of the others, got"),
     ({"parts": "stack", "kv_ratio": 0.5}, "kv_ratio must be None where parts is block or stack, got 0.5"),
+    ({"parts": "block", "mlp_ratio": 0.2}, "mlp_ratio must be None where parts is block or stack, got 0.2"),
     ({"parts": "block", "kv_downsample": 2}, "kv_downsample must be 1 where parts is block or stack, .*, got 2"),
     ({"kv_ratio": 0.5, "kv_downsample": 2}, "kv_downsample must be 1 where .* kv_ratio is given, got 2"),
 ]

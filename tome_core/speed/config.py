@@ -129,6 +129,9 @@ class SpeedConfig:
             "parts", not is_whole or len(self.parts) == 1, "block or stack alone, or some of the others", self.parts
         )
         _require("kv_ratio", self.kv_ratio is None or not is_whole, "None where parts is block or stack", self.kv_ratio)
+        for name in ("cross_attention_ratio", "mlp_ratio"):
+            own = getattr(self, name)
+            _require(name, own is None or not is_whole, "None where parts is block or stack", own)
         one_rule = "1 where parts is block or stack, and where kv_ratio is given"
         is_free = self.kv_ratio is None and not is_whole
         _require("kv_downsample", self.kv_downsample == 1 or is_free, one_rule, self.kv_downsample)

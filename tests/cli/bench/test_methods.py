@@ -93,6 +93,11 @@ def test_levels_that_tomesd_cannot_do_leave_it_out(new_unet, levels):
         observe(new_unet("sd15"), f"tomesd:levels={levels}")
 
 
+def test_a_whole_block_leaves_tomesd_out(new_unet):
+    with pytest.raises(LeftOutError, match="never around a whole block"):
+        observe(new_unet("sd15"), "tomesd:parts=block")
+
+
 def test_tomesd_is_left_out_where_it_is_not_installed(new_unet, monkeypatch):
     monkeypatch.setitem(sys.modules, "tomesd", None)
     with pytest.raises(LeftOutError, match=r"tomesd is not installed; .* pip install tomesd==0\.1\.3"):

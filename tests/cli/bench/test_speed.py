@@ -99,12 +99,11 @@ def test_a_ceiling_tells_how_much_of_the_possible_gain_is_reached(tome, tmp_path
     untouched, block, todo, tomesd = json.loads((tmp_path / "a.json").read_text())["methods"]
     assert (untouched["flop_ratio"], untouched["time_ceiling_ratio"]) == (1, None)
     assert block["ceiling_ratio"] < block["flop_ratio"] < 1  # the matching counts its own
-    assert todo["ceiling_ratio"] == todo["flop_ratio"] < 1
-    for method in (block, todo):
-        assert method["time_ceiling_ratio"] > 0
+    assert block["time_ceiling_ratio"] > 0
     assert 0 < block["overhead_share"] < 1
-    assert todo["overhead_share"] == 0  # a strided slice is no matching
-    assert (tomesd["time_ceiling_ratio"], tomesd["share_of_ceiling_gain"], tomesd["overhead_share"]) == (None,) * 3
+    assert todo["flop_ratio"] < 1
+    for other in (todo, tomesd):  # a strided slice is its own ceiling
+        assert (other["time_ceiling_ratio"], other["share_of_ceiling_gain"], other["overhead_share"]) == (None,) * 3
     assert "gain reached" in told.out
 
 

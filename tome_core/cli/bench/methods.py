@@ -13,6 +13,7 @@ from typing import Any, Final
 from torch import nn
 
 from ...speed import SpeedConfig
+from ...speed.config import WHOLE
 from ...speed.diffusers_layout import find_levels
 from ..console import UserError
 from ..settings import merge, new_config, parse_setting, setting_names
@@ -53,8 +54,8 @@ class Method:
         return _KINDS[self.kind](unet, self)
 
     def ceiling(self) -> "Method | None":
-        """Return the same with a merge that costs nothing; None for what is not of our own making."""
-        return replace(self, name=f"ceiling of {self.name}", kind=_CEILING) if self.kind in (OURS, TODO) else None
+        """Return the same with a merge that costs nothing; None for other packages, and for ToDo, whose own is a slice."""
+        return replace(self, name=f"ceiling of {self.name}", kind=_CEILING) if self.kind == OURS else None
 
 
 def parse_methods(text: str, shared: Mapping[str, Any]) -> list[Method]:
@@ -95,6 +96,8 @@ def _parse_method(text: str, shared: Mapping[str, Any]) -> Method:
 def _tomesd(unet: nn.Module, method: Method) -> Iterator[None]:
     """Merge with the authors' package, and clear away the attributes that it leaves on a model."""
     max_downsample = _max_downsample(unet, method)
+    if set(method.config.parts) & set(WHOLE):
+        raise LeftOutError("tomesd merges around attention, cross-attention and MLP apart, never around a whole block")
     if find_spec(TOMESD) is None:
         raise LeftOutError("tomesd is not installed; to compare with it: pip install tomesd==0.1.3")
     tomesd, config = import_module(TOMESD), method.config
