@@ -22,8 +22,8 @@ BOTH = Case((RED_SQUARE, BLUE_STAR), "a red square and a blue star", 0)
 def test_object_figures_count_right_and_swapped_pictures_and_give_the_error_as_a_fraction():
     pictures = [draw(RED_SQUARE, BLUE_STAR), draw(("blue", "square"), ("red", "star")), draw(RED_SQUARE)]
     figures = object_figures([BOTH] * 3, pictures)
-    assert (figures["count"], figures["right"], figures["swapped"], figures["missing"]) == (3, 1, 1, 1)
-    assert figures["binding_error"] == 0.5
+    assert (figures["count"], figures["present"], figures["binding_error"]) == (3, 2, 0.5)
+    assert (figures["fully_right"], figures["swapped"], figures["missing"]) == (1 / 3, 1 / 3, 1 / 3)
 
 
 def test_the_binding_error_is_none_where_no_picture_has_all_objects():
@@ -33,7 +33,16 @@ def test_the_binding_error_is_none_where_no_picture_has_all_objects():
 def test_attribute_figures_ask_for_the_colour_whatever_its_shape():
     cases = [Case((RED_SQUARE,), "a red square", seed) for seed in range(4)]
     pictures = [draw(RED_SQUARE), draw(("red", "star")), draw(("blue", "square")), draw()]
-    assert attribute_figures(cases, pictures) == {"count": 4, "attribute": 0.5}
+    figures = attribute_figures(cases, pictures)
+    assert (figures["count"], figures["attribute"]) == (4, 0.5)
+
+
+def test_every_figure_has_an_interval_by_prompt():
+    other = Case((RED_SQUARE,), "a red square", 1)
+    figures = object_figures([BOTH, BOTH, other], [draw(RED_SQUARE, BLUE_STAR), draw(RED_SQUARE), draw(RED_SQUARE)])
+    low, high = figures["intervals"]["fully_right"]
+    assert low <= figures["fully_right"] <= high
+    assert attribute_figures([other] * 2, [draw(RED_SQUARE)] * 2)["intervals"] == {"attribute": None}  # one prompt
 
 
 def test_a_sheet_shows_ten_pictures_a_row_and_white_where_there_is_none():

@@ -5,7 +5,6 @@ from .doubt import UNSURE
 from .judge import Found, Verdict, judge
 from .scoring import Binding, Fate, Score, score
 from .shapes import ShapeFit
-from .summary import Summary, summarise
 
 __all__ = [
     "UNSURE",
@@ -15,9 +14,7 @@ __all__ = [
     "Found",
     "Score",
     "ShapeFit",
-    "Summary",
     "Verdict",
     "judge",
     "score",
-    "summarise",
 ]

@@ -6,8 +6,7 @@ is drawn is kept in the folder: an interrupted run goes on where it was.
 
 import argparse
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,25 +21,34 @@ from ..demo.scene import HELD_OUT_PAIRS, SEEN_PAIRS
 from .cases import Case, pairs, singles
 from .judge import judge
 from .quality import BASELINE, TESTS, Easel, Method, Model, Painter, Store, attribute_hits
+from .quality.figures import JUDGED, tally_all
+from .quality.statistics import Interval, Tally, interval
 from .sampling import Settings
 from .scoring import score
-from .summary import summarise
 
 Picture = NDArray[np.uint8]
 _SHOWN = (6, 10)  # rows and columns of the sheet of each set
 
 
 def object_figures(cases: Sequence[Case], pictures: Sequence[Picture]) -> dict[str, Any]:
-    """Return the judge's counts over pictures, and `binding_error` as a fraction, None where nothing is present."""
-    summary = summarise(score(judge(p), case.wanted) for case, p in zip(cases, pictures, strict=True))
-    error = summary.binding_error
-    return {**asdict(summary), "binding_error": None if math.isnan(error) else error}
+    """Return the judge's shares of pictures; binding error is of those in which every shape is present."""
+    scores = [score(judge(picture), case.wanted) for case, picture in zip(cases, pictures, strict=True)]
+    tallies = tally_all(JUDGED, cases, scores)
+    shares = {name: tally.value for name, tally in tallies.items()}
+    present = sum(found.present for found in scores)
+    return {"count": len(cases), "present": present, **shares, "intervals": intervals(tallies)}
 
 
 def attribute_figures(cases: Sequence[Case], pictures: Sequence[Picture]) -> dict[str, Any]:
     """Return the share of pictures in which any object has the colour that the case wants for its one object."""
     hits = attribute_hits(cases, pictures)
-    return {"count": len(hits), "attribute": float(np.mean(hits))}
+    tallies = tally_all({"attribute": lambda hit: (hit, 1)}, cases, hits)
+    return {"count": len(hits), "attribute": tallies["attribute"].value, "intervals": intervals(tallies)}
+
+
+def intervals(tallies: Mapping[str, Tally]) -> dict[str, Interval | None]:
+    """Return the interval of each figure, by prompt."""
+    return {name: interval(tally) for name, tally in tallies.items()}
 
 
 def sheet(pictures: Sequence[Picture]) -> Image.Image:
@@ -73,8 +81,7 @@ def measure(painter: Painter, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _paint(painter: Painter, method: Method, cases: Sequence[Case], name: str) -> list[Picture]:
-    missing = sum(map(len, painter.easel.missing(method, cases)))
-    with tqdm(desc=name, total=missing) as bar:
+    with tqdm(desc=name, total=painter.easel.left(method, cases)) as bar:
         painter.paint(method, cases, bar.update)
     return [painter.easel.load(method, case).pictures[0] for case in cases]
 

@@ -10,7 +10,7 @@ import torch
 from tome_core.cli.bench.rounds import ROUNDS, time_methods
 from tome_core.cli.machine import Clock, Seconds
 from tome_core.evaluation.cases import Case
-from tome_core.evaluation.quality import Easel, Method, Model, Store, TimeRatio
+from tome_core.evaluation.quality import Easel, Method, Model, Spread, Store
 from tome_core.evaluation.sampling import Drawn, Settings
 
 CASE = Case((("red", "square"),), "a red square", 0)
@@ -54,7 +54,7 @@ def test_ratios_are_to_the_first_method_of_the_same_round_and_methods_take_turns
     drawn: list[str] = []
     methods = [method("untouched", watch, [2.0, 4.0, 8.0], drawn), method("ours", watch, [1.0, 3.0, 8.0], drawn)]
     ratios = time_methods(easel, methods, CASE, watch, {}, lambda: None)
-    assert ratios == [TimeRatio(1, 1, 1), TimeRatio(0.75, 0.5, 1.0)]
+    assert ratios == [Spread(1, 1, 1), Spread(0.75, 0.5, 1.0)]
     assert drawn == ["untouched", "ours"] * ROUNDS
 
 

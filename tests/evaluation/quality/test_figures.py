@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 
 from tome_core.evaluation import UNSURE, ColourFit, Found, Score, ShapeFit
-from tome_core.evaluation.quality import Readings, Result, TimeRatio, outcome, result
+from tome_core.evaluation.quality import Readings, Result, Spread, outcome, result
 from tome_core.evaluation.quality.readings import Fidelity
 
 EXTRA = (Found(ColourFit("red", 0.0, 0.0, 1.0), ShapeFit("square", 0.99, 0.1, 0.0, 0.5, 0.5, 0.3)),)
 RIGHT, LEAKED, MISSING = Score(("right", "right"), ()), Score(("right", "leaked"), ()), Score(("right", "missing"), ())
 NEAR = Fidelity(30.0, 0.9, 0.1, 0.01)
 EQUAL = Fidelity(math.inf, 1.0, 0.0, 0.0)
-TIME = TimeRatio(0.9, 0.8, 1.0)
+TIME = Spread(0.9, 0.8, 1.0)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tome_core.evaluation import Score
-from tome_core.evaluation.quality import Gate, Readings, Result, TimeRatio, plot, result
+from tome_core.evaluation.quality import Gate, Readings, Result, Spread, plot, result
 from tome_core.evaluation.quality.readings import Fidelity
 
 SCORES = [Score(("right", "right"), ()), Score(("leaked", "right"), ()), Score(("right", "missing"), ())]
@@ -30,8 +30,8 @@ def figure(monkeypatch) -> list[Figure]:
 def results(new_cases, scores: list[Score]) -> list[Result]:
     untouched, merged = Readings(scores, []), Readings(scores, NEAR)
     return [
-        result("untouched", "baseline", new_cases(12), untouched, untouched, TimeRatio(1, 1, 1)),
-        result("ours", "method", new_cases(12), merged, untouched, TimeRatio(0.9, 0.8, 1.0)),
+        result("untouched", "baseline", new_cases(12), untouched, untouched, Spread(1, 1, 1)),
+        result("ours", "method", new_cases(12), merged, untouched, Spread(0.9, 0.8, 1.0)),
     ]
 
 

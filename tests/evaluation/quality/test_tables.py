@@ -3,7 +3,7 @@
 import pytest
 
 from tome_core.evaluation import Score
-from tome_core.evaluation.quality import TESTS, Gate, Readings, Result, TimeRatio, markdown, result
+from tome_core.evaluation.quality import TESTS, Gate, Readings, Result, Spread, markdown, result
 from tome_core.evaluation.quality.gate import Passed
 from tome_core.evaluation.quality.readings import Fidelity
 
@@ -17,8 +17,8 @@ def results(new_cases) -> list[Result]:
     untouched = Readings([SCORES[i % 3] for i in range(12)], [])
     merged = Readings([SCORES[i % 2] for i in range(12)], [Fidelity(30.0, 0.9, 0.1, 0.01)] * 12)
     return [
-        result("untouched", "baseline", new_cases(12), untouched, untouched, TimeRatio(1, 1, 1)),
-        result("ours", "method", new_cases(12), merged, untouched, TimeRatio(0.9, 0.8, 1.0)),
+        result("untouched", "baseline", new_cases(12), untouched, untouched, Spread(1, 1, 1)),
+        result("ours", "method", new_cases(12), merged, untouched, Spread(0.9, 0.8, 1.0)),
     ]
 
 
@@ -69,7 +69,7 @@ def test_nothing_is_marked_where_the_gate_passes_or_nothing_can_be_bound_wrongly
 def test_without_a_judge_there_is_one_table(new_cases):
     readings = Readings([], [Fidelity(30.0, 0.9, 0.1, 0.01)] * 4)
     names = (("untouched", "baseline"), ("ours", "method"))
-    results = [result(n, role, new_cases(4), readings, readings, TimeRatio(1, 1, 1)) for n, role in names]
+    results = [result(n, role, new_cases(4), readings, readings, Spread(1, 1, 1)) for n, role in names]
     text = markdown(results, None)
     assert text.startswith("| distance")
     assert "\n\n" not in text

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...merging import MergePlan
+from ...speed import Matcher
 
 
 class FreePlan(MergePlan):
@@ -36,7 +37,16 @@ def _free_plan(batch: int, tokens: int, kept: int, device: torch.device) -> Free
     return FreePlan(**vars(MergePlan.from_representatives((slots * step).expand(batch, tokens), kept)))
 
 
-def match_for_nothing(metric: Tensor, height: int, width: int, r: int) -> MergePlan:
-    """Return a plan without looking at the metric [B, N, C]; it is made once for each shape."""
-    batch, tokens, _ = metric.shape
-    return _free_plan(batch, tokens, max(1, tokens - r), metric.device)
+def free_matcher(stride: tuple[int, int]) -> Matcher:
+    """Return a matching that never looks at its metric and merges as many tokens as one with cells of `stride` can.
+
+    A plan is made once for each shape.
+    """
+
+    def match(metric: Tensor, height: int, width: int, r: int) -> MergePlan:
+        batch, tokens, _ = metric.shape
+        cells = (height // stride[0]) * (width // stride[1])
+        most = tokens - cells if cells else 0
+        return _free_plan(batch, tokens, tokens - min(r, most), metric.device)
+
+    return match

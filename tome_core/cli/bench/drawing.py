@@ -12,6 +12,7 @@ from ...evaluation import sampling
 from ...evaluation.cases import Case
 from ...evaluation.quality.method import BASELINE, Method, sources
 from ...evaluation.sampling import Drawn, Settings, draw
+from ...speed import SpeedHandle
 from . import methods
 from .methods import TOMESD, UNTOUCHED, LeftOutError
 from .methods import Method as Merging
@@ -37,18 +38,20 @@ def draw_merged(merging_method: Merging, pipeline: Any, cases: Sequence[Case], s
         return draw(pipeline, [case.prompt for case in cases], [case.seed for case in cases], settings)
 
 
-def try_out(merging_method: Merging, pipeline: Any, case: Case, settings: Settings) -> None:
-    """Draw one step of one picture.
+def try_out(merging_method: Merging, pipeline: Any, case: Case, settings: Settings) -> list[str]:
+    """Draw one step of one picture; return what has no effect on it or less than was asked for, in sentences.
 
     Raises `LeftOutError` for a method of another package that cannot take part, and `UserError` for a level that the
     model lacks.
     """
     try:
-        draw_merged(merging_method, pipeline, [case], replace(settings, steps=1))
+        with seeded(0), merging_method.on(pipeline.unet) as handle:
+            draw(pipeline, [case.prompt], [case.seed], replace(settings, steps=1))
     except RuntimeError as error:
         if merging_method.kind != TOMESD:
             raise
         raise LeftOutError(f"it fails on this model and size with {type(error).__name__}: {error}") from error
+    return handle.report.notes if isinstance(handle, SpeedHandle) else []
 
 
 def _tomesd_code() -> str:

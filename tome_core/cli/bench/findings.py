@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from ...evaluation.quality import Contest, Easel, Gate, Readings, Result, TimeRatio, can_plot, markdown, plot, result
+from ...evaluation.quality import Contest, Easel, Gate, Readings, Result, Spread, can_plot, markdown, plot, result
 from ...evaluation.suites import Suite
 from ..console import UserError, note
 from ..files import check_file, write_json, write_png, write_whole
@@ -20,12 +20,12 @@ _STATISTICS: Final = {
 
 @dataclass(frozen=True)
 class Findings:
-    """Readings and times of every method, in the order of the contest; `gate` None where nothing can bind wrongly."""
+    """Readings and times of every method, in the order of the contest; `gate` None where no figure is of binding."""
 
     setting: Mapping[str, Any]
     contest: Contest
     readings: Mapping[str, Readings]
-    times: Sequence[TimeRatio]
+    times: Sequence[Spread]
     gate: Gate | None
 
     @cached_property
@@ -56,7 +56,7 @@ class Findings:
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-able values."""
-        fair = None if self.gate is None else self.gate.passes
+        fair = self.gate.passes if self.gate is not None and self.gate.outcomes else None  # None: nobody knows
         return {
             **self.setting,
             "statistics": _STATISTICS,

@@ -16,7 +16,7 @@ def measure(
     contest: Contest, painter: Painter, reader: Reader, setting: dict[str, Any], gate_pictures: int | None
 ) -> Findings:
     """Draw what is missing, read all of it, and time the methods."""
-    binds = any(entry.role == "control" for entry in contest.entries)
+    binds = reader.judged and any(entry.role == "control" for entry in contest.entries)
     gate = _paint(contest, painter, gate_pictures if binds else None)
     with progress(len(contest.entries) * len(contest.cases), "reading") as bar:
         readings = contest.read(painter, reader, bar.update)

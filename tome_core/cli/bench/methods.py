@@ -15,15 +15,16 @@ from torch import nn
 from ...speed import SpeedConfig
 from ...speed.config import WHOLE
 from ...speed.diffusers_layout import find_levels
-from ..console import UserError
+from ..console import UserError, note
 from ..settings import merge, new_config, parse_setting, setting_names
-from .ceiling import match_for_nothing
+from .ceiling import free_matcher
 
 UNTOUCHED: Final = "untouched"
 OURS: Final = "ours"
 TODO: Final = "todo"  # Smith et al. 2024, arXiv 2402.13573, in our own code: fewer keys and values, every query
 TOMESD: Final = "tomesd"
 _CEILING: Final = "ceiling"
+SHARED: Final = ("ratio", "levels", "parts")  # settings that every method takes that has them and names no other
 
 
 class LeftOutError(Exception):
@@ -54,7 +55,7 @@ class Method:
         return _KINDS[self.kind](unet, self)
 
     def ceiling(self) -> "Method | None":
-        """Return the same with a merge that costs nothing; None for other packages, and for ToDo, whose own is a slice."""
+        """Return the same with a merge that costs nothing; None for other packages, and for ToDo, which is a slice."""
         return replace(self, name=f"ceiling of {self.name}", kind=_CEILING) if self.kind == OURS else None
 
 
@@ -79,7 +80,9 @@ def _parse_method(text: str, shared: Mapping[str, Any]) -> Method:
         raise UserError(f"methods must be among {', '.join((UNTOUCHED, *_SETTINGS))}, got {text!r}")
     values = {name: value for name, value in shared.items() if value is not None}
     if kind == TODO:
-        values = {name: value for name, value in values.items() if name in _SETTINGS[TODO]}
+        for name in sorted(set(values) - set(_SETTINGS[TODO])):
+            note(f"--{name} has no effect on {TODO}, whose settings are {', '.join(_SETTINGS[TODO])}")
+            del values[name]
         values |= {"ratio": 0.0, "kv_downsample": 2}
     for item in filter(None, rest.split(",")):
         name, _, value = item.partition("=")
@@ -136,7 +139,7 @@ _KINDS: Final[dict[str, Callable[[nn.Module, Method], AbstractContextManager[obj
     OURS: lambda unet, method: merge(unet, method.config),
     TODO: lambda unet, method: merge(unet, method.config),
     TOMESD: _tomesd,
-    _CEILING: lambda unet, method: merge(unet, method.config, matcher=match_for_nothing),
+    _CEILING: lambda unet, method: merge(unet, method.config, matcher=free_matcher(method.config.stride)),
 }
 _SETTINGS: Final[dict[str, tuple[str, ...]]] = {
     OURS: setting_names(),

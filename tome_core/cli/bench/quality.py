@@ -30,7 +30,7 @@ from ..settings import add_settings
 from .drawing import drawing_method, try_out
 from .findings import Outputs
 from .measuring import measure
-from .methods import OURS, UNTOUCHED, LeftOutError, Method, parse_methods
+from .methods import OURS, SHARED, UNTOUCHED, LeftOutError, Method, parse_methods
 
 DESCRIPTION: Final = """\
 Draw the same prompts from the same noise with the demo model, untouched and merged, and tell how many pictures are
@@ -44,7 +44,6 @@ examples:
   tome bench quality --methods ours,tomesd --suite single --split seen --prompts 30 --sheet disagree.png
 
 suites: {", ".join(SUITES)}"""
-_SHARED: Final = ("ratio", "levels", "parts")
 _MOST_PROCESSES: Final = 8
 
 
@@ -64,7 +63,7 @@ def add_arguments(parser: Parser) -> None:
         "--skip-gate", action="store_true", help="do without the binding gate, and have it said beside the figures"
     )
     _add_pictures(parser)
-    add_settings(parser, _SHARED)
+    add_settings(parser, SHARED)
     add_device(parser, dtype=False)
     group = parser.add_argument_group("results")
     group.add_argument("--json", type=Path, metavar="FILE", help="every figure")
@@ -94,7 +93,7 @@ def _add_pictures(parser: Parser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Draw, read, compare and tell."""
-    methods = parse_methods(arguments.methods, {name: getattr(arguments, name) for name in _SHARED})
+    methods = parse_methods(arguments.methods, {name: getattr(arguments, name) for name in SHARED})
     suite, cases = _choose_cases(arguments)
     outputs = Outputs(arguments.json, arguments.markdown, arguments.plot, arguments.sheet)
     outputs.check(suite)
@@ -103,7 +102,7 @@ def execute(arguments: argparse.Namespace) -> int:
     with quiet_diffusers():
         reader = _open(easel.model, suite)
         contest, left_out = _enter(methods, easel, suite, cases)
-        _tell_limits(suite)
+        _tell_limits(suite, arguments)
         setting = _setting(arguments, suite, easel, left_out)
         with Painter(easel, processes) as painter:
             try:
@@ -159,7 +158,8 @@ def _enter(
         if method.kind == UNTOUCHED:
             continue
         try:
-            try_out(method, easel.model.open(), cases[0], easel.settings)
+            for sentence in try_out(method, easel.model.open(), cases[0], easel.settings):
+                note(f"{method.name}: {sentence}")
             entries.append(Entry(drawing_method(method), "method"))
         except LeftOutError as reason:
             left_out.append({"method": method.name, "reason": str(reason)})
@@ -167,11 +167,15 @@ def _enter(
     return Contest(tuple(entries), cases), left_out
 
 
-def _tell_limits(suite: Suite) -> None:
+def _tell_limits(suite: Suite, arguments: argparse.Namespace) -> None:
     if suite.untaught:
         note(f"suite {suite.name} asks for {suite.untaught}, which the weights of this package were not taught")
     if not suite.judged:
         note(f"the judge knows no {suite.attribute}: only the distance to the untouched pictures is told")
+    if arguments.skip_gate and not (suite.binds and suite.judged):
+        note(f"--skip-gate has no effect: suite {suite.name} has no binding figures, for which alone the gate is run")
+    if arguments.processes is not None and choose_device(arguments.device).type != "cpu":
+        note("--processes has no effect on a GPU, where one process draws")
 
 
 def _setting(

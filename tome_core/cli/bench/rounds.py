@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from ...evaluation.cases import Case
-from ...evaluation.quality import Easel, Method, TimeRatio, key_of
+from ...evaluation.quality import Easel, Method, Spread, key_of
 from ..files import write_json
 from ..machine import Clock
 from .timing import spread
@@ -21,7 +21,7 @@ def time_methods(
     clock: Clock,
     machine: dict[str, Any],
     on_drawn: Callable[[], object],
-) -> list[TimeRatio]:
+) -> list[Spread]:
     """Return each method's time for one picture over that of the first method, from `ROUNDS` rounds.
 
     The same methods, settings and machine are timed once; after that the figures come from the store's folder.
@@ -31,9 +31,8 @@ def time_methods(
     path = easel.store.folder / "times" / f"{key_of(told | {'methods': identities})}.json"
     if not path.exists():
         rounds = [[_time(easel, method, case, clock, on_drawn) for method in methods] for _ in range(ROUNDS)]
-        write_json(path, [[seconds / row[0] for row in rounds for seconds in [row[i]]] for i in range(len(methods))])
-    ratios = [spread(row) for row in json.loads(path.read_text("utf-8"))]
-    return [TimeRatio(ratio.median, ratio.least, ratio.most) for ratio in ratios]
+        write_json(path, [[row[i] / row[0] for row in rounds] for i in range(len(methods))])
+    return [spread(row) for row in json.loads(path.read_text("utf-8"))]
 
 
 def _time(easel: Easel, method: Method, case: Case, clock: Clock, on_drawn: Callable[[], object]) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from torch import Tensor
@@ -16,7 +17,7 @@ from ..libraries import quiet_diffusers
 from ..machine import Clock, Seconds, choose_device, choose_dtype, describe
 from ..models import DEMO, default_size
 from ..settings import add_settings
-from .methods import OURS, TOMESD, UNTOUCHED, LeftOutError, Method, parse_methods
+from .methods import OURS, SHARED, TOMESD, UNTOUCHED, LeftOutError, Method, parse_methods
 from .models import RANDOM, new_call, open_denoiser
 from .overhead import overhead
 from .probe import Probe, probe
@@ -36,7 +37,6 @@ examples:
   tome bench speed --model sd15-random --size 768 --ceiling --methods ours:levels=1+2+3,parts=block,matching=window
   tome bench speed --model model.safetensors --methods ours,ours:levels=1+2,parts=attention+mlp,tomesd:levels=1+2"""
 _METHODS: Final = ",".join((UNTOUCHED, OURS, TOMESD))
-_SHARED: Final = ("ratio", "levels", "parts")
 
 
 def add_arguments(parser: Parser) -> None:
@@ -58,13 +58,13 @@ def add_arguments(parser: Parser) -> None:
         help="time each of ours also with a merge that costs nothing, and tell how much of that gain is reached",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="store the results here, too")
-    add_settings(parser, _SHARED)
+    add_settings(parser, SHARED)
     add_device(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Open, observe each method once, time all of them, and tell."""
-    methods = parse_methods(arguments.methods, {name: getattr(arguments, name) for name in _SHARED})
+    methods = parse_methods(arguments.methods, {name: getattr(arguments, name) for name in SHARED})
     device = choose_device(arguments.device)
     dtype = choose_dtype(arguments.dtype, device)
     if arguments.json is not None:
@@ -121,10 +121,20 @@ def _measure(unet: Any, call: Callable[[], Tensor], course: _Course) -> tuple[li
             bar.update()
         ways = [partial(method.on, unet) for method in probes]
         times, is_whole = take_turns(ways, call, course.rounds, course.clock, bar.update)
-        if course.with_ceilings:
-            overheads = {x: overhead(unet, x.config, call, course.clock) for x in _ceilings(course.methods)}
+        if course.with_ceilings and is_whole:
+            is_whole = _measure_overheads(overheads, unet, call, course)
     columns = {method: [row[i] for row in times] for i, method in enumerate(probes)}
     return _results(course, probes, columns, overheads), left_out, is_whole
+
+
+def _measure_overheads(overheads: dict[Method, float], unet: Any, call: Callable[[], Tensor], course: _Course) -> bool:
+    """Measure what each method that has a ceiling spends on merging; return False where an interrupt ended that."""
+    try:
+        for method in _ceilings(course.methods):
+            overheads[method] = median(overhead(unet, method.config, call, course.clock) for _ in range(course.rounds))
+    except KeyboardInterrupt:
+        return False
+    return True
 
 
 def _results(

@@ -2,21 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from statistics import median
 
+from ...evaluation.quality import Spread
 from ..machine import Seconds
 
 Round = list[Seconds]  # one time for each way
-
-
-@dataclass(frozen=True)
-class Spread:
-    """The middle and the ends of some figures."""
-
-    median: float
-    least: float
-    most: float
 
 
 def take_turns(

@@ -2,7 +2,7 @@
 
 from .contest import Contest, Entry
 from .controls import CONTROLS, NEGATIVE, POSITIVE
-from .figures import Readings, Result, TimeRatio, outcome, result
+from .figures import Readings, Result, Spread, outcome, result
 from .gate import PICTURES, TESTS, Gate, attribute_hits, missing_in_gate, run_gate
 from .method import BASELINE, Method, sources
 from .model import Model
@@ -29,8 +29,8 @@ __all__ = [
     "Reader",
     "Readings",
     "Result",
+    "Spread",
     "Store",
-    "TimeRatio",
     "attribute_hits",
     "can_plot",
     "key_of",

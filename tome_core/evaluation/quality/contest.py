@@ -27,8 +27,7 @@ class Contest:
 
     def missing(self, painter: Painter) -> int:
         """Return how many pictures are yet to be drawn."""
-        left = [painter.easel.missing(entry.method, self.cases) for entry in self.entries]
-        return sum(len(batch) for batches in left for batch in batches)
+        return sum(painter.easel.left(entry.method, self.cases) for entry in self.entries)
 
     def paint(self, painter: Painter, on_drawn: Callable[[int], object]) -> None:
         """Draw what is missing; `on_drawn` is told how many are done."""

@@ -44,8 +44,8 @@ FIDELITY: Final[Mapping[str, Callable[[Fidelity], Part]]] = {
 
 
 @dataclass(frozen=True)
-class TimeRatio:
-    """Time of a picture over the untouched one's: the middle of some rounds and their ends. Below 1 is faster."""
+class Spread:
+    """The middle and the ends of some figures."""
 
     median: float
     least: float
@@ -62,7 +62,7 @@ class Result:
     equal: int  # pictures that are equal to the untouched ones
     tallies: Mapping[str, Tally]
     against: Mapping[str, Difference]
-    time: TimeRatio
+    time: Spread  # of a picture, over the untouched one's of the same round: below 1 is faster
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-able values; what is undefined or cannot be judged is None."""
@@ -102,7 +102,7 @@ class Readings:
 
 
 def result(
-    name: str, role: Role, cases: Sequence[Case], readings: Readings, untouched: Readings, time: TimeRatio
+    name: str, role: Role, cases: Sequence[Case], readings: Readings, untouched: Readings, time: Spread
 ) -> Result:
     """Return the figures of a method from the readings of its pictures and of the untouched ones."""
     judged = tally_all(JUDGED, cases, readings.scores)

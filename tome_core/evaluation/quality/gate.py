@@ -109,8 +109,7 @@ def draw_rows(rows_of: RowsOf, pipeline: Any, cases: Sequence[Case], settings: S
 
 def missing_in_gate(painter: Painter, pictures: int) -> int:
     """Return how many pictures of the three tests are yet to be drawn."""
-    left = [painter.easel.missing(test.method, singles(pictures)) for test in TESTS]
-    return sum(len(batch) for batches in left for batch in batches)
+    return sum(painter.easel.left(test.method, singles(pictures)) for test in TESTS)
 
 
 def run_gate(painter: Painter, pictures: int, on_drawn: Callable[[int], object]) -> Gate:

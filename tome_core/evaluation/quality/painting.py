@@ -1,6 +1,7 @@
 """Many pictures by one method: what is not in the store is drawn, in batches and in several processes."""
 
 import signal
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -45,6 +46,10 @@ class Easel:
         batches = [list(cases[start : start + BATCH]) for start in range(0, len(cases), BATCH)]
         return [batch for batch in batches if any(self.key(method, case) not in self.store for case in batch)]
 
+    def left(self, method: Method, cases: Sequence[Case]) -> int:
+        """Return how many pictures are yet to be drawn, whole batches counted."""
+        return sum(map(len, self.missing(method, cases)))
+
 
 class Painter:
     """Draws what is missing. With one process in this one, else in that many, of one thread each, which is faster.
@@ -85,7 +90,8 @@ def _start() -> None:
     """Prepare a process: an interrupt in the terminal reaches it too, but its batch shall be finished and kept."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    for library in ("diffusers", "transformers"):  # the process that asked speaks for all of them
+    warnings.simplefilter("ignore")  # the process that asked tells them all
+    for library in ("diffusers", "transformers"):
         logging = import_module(f"{library}.utils.logging")
         logging.set_verbosity_error()
         logging.disable_progress_bar()

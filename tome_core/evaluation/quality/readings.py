@@ -34,12 +34,12 @@ class Reader:
     """
 
     def __init__(self, checkpoint: Path, *, judged: bool) -> None:
-        self._judged = judged
+        self.judged = judged
         self._tower = load_tower(checkpoint)
 
     def score(self, case: Case, drawn: Drawn) -> Score | None:
         """Return how a picture meets its prompt; None where the judge cannot say."""
-        return score(judge(drawn.pictures[0]), case.wanted) if self._judged else None
+        return score(judge(drawn.pictures[0]), case.wanted) if self.judged else None
 
     def fidelity(self, drawn: Drawn, untouched: Drawn) -> Fidelity:
         """Compare one picture with the untouched one."""

@@ -14,7 +14,7 @@ _ABSENT: Final = "-"
 def markdown(results: Sequence[Result], gate: Gate | None) -> str:
     """Return tables of what the judge found, of how that differs from the untouched pictures, and of all distances.
 
-    gate: None where nothing can be bound wrongly. Where it does not pass, every binding figure is marked for that.
+    gate: None where no figure is of binding. Where it does not pass, every binding figure is marked for that.
     """
     mark = "" if gate is None or gate.passes else f" {UNFAIR}"
     parts = [*_judged_tables(results, mark)] if "fully_right" in results[0].tallies else []
