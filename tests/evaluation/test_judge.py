@@ -1,11 +1,9 @@
-import io
-
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
 
 from tome_core.demo.scene import COLOURS, GAP, SHAPES, Scene, Thing, random_scene, render
 from tome_core.evaluation import UNSURE, judge, score
+from tome_core.evaluation.damage import add_noise, blur, compress, wobble
 
 GROUND = (0.93, 0.92, 0.94)
 
@@ -52,34 +50,6 @@ def test_the_same_picture_gives_the_same_verdict():
 # Degraded pictures: right where a person would be, and never a wrong answer where one would not.
 
 
-def blurred(picture, sigma, rng):
-    return np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(sigma)))
-
-
-def noisy(picture, sigma, rng):
-    return np.clip(np.round(picture + rng.normal(0, 255 * sigma, picture.shape)), 0, 255).astype(np.uint8)
-
-
-def compressed(picture, quality, rng):
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=quality)
-    return np.asarray(Image.open(file))
-
-
-def wobbling(picture, pixels, rng, period=16):
-    """Move every point by a smooth random displacement of `pixels` root mean square in each direction."""
-    side = len(picture)
-    at = []
-    for grid in np.mgrid[:side, :side]:
-        coarse = Image.fromarray(rng.normal(size=(side // period + 1,) * 2).astype(np.float32))
-        smooth = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC))
-        at.append(np.clip(grid + smooth * (pixels / smooth.std()), 0, side - 1.001))
-    (y, fy), (x, fx) = ((p.astype(int), (p % 1)[..., None]) for p in at)
-    top = picture[y, x] * (1 - fx) + picture[y, x + 1] * fx
-    bottom = picture[y + 1, x] * (1 - fx) + picture[y + 1, x + 1] * fx
-    return np.round(top * (1 - fy) + bottom * fy).astype(np.uint8)
-
-
 def readings(degrade, strength, count):
     """How many of `count` degraded scenes are fully right, and how many are wrong without any doubt shown."""
     rng = np.random.default_rng(11)
@@ -95,7 +65,7 @@ def readings(degrade, strength, count):
 
 @pytest.mark.parametrize(
     ("degrade", "strength"),
-    [(blurred, 1), (blurred, 2), (blurred, 3), (noisy, 0.1), (noisy, 0.2), (compressed, 20), (wobbling, 1.5)],
+    [(blur, 1), (blur, 2), (blur, 3), (add_noise, 0.1), (add_noise, 0.2), (compress, 20), (wobble, 1.5)],
 )
 def test_mild_damage_leaves_the_reading_right(degrade, strength):
     right, wrong = readings(degrade, strength, 40)
@@ -103,7 +73,7 @@ def test_mild_damage_leaves_the_reading_right(degrade, strength):
     assert wrong == 0
 
 
-@pytest.mark.parametrize(("degrade", "strength"), [(wobbling, 3), (wobbling, 5), (noisy, 0.5), (blurred, 8)])
+@pytest.mark.parametrize(("degrade", "strength"), [(wobble, 3), (wobble, 5), (add_noise, 0.5), (blur, 8)])
 def test_heavy_damage_makes_the_judge_unsure_and_not_wrong(degrade, strength):
     right, wrong = readings(degrade, strength, 40)
     assert right < 39
