@@ -21,7 +21,12 @@ def add_sampling(parser: Parser, *, steps: int) -> None:
     group.add_argument(
         "--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="noise to start from, default %(default)s"
     )
-    group.add_argument("--size", type=size, metavar="PX", help=f"side in pixels or WIDTHxHEIGHT, {_SIZE_RULE}")
+    group.add_argument(
+        "--size",
+        type=size,
+        metavar="PX",
+        help=f"side in pixels or WIDTHxHEIGHT, {_SIZE_RULE}; default what the model was made for",
+    )
 
 
 def add_device(parser: Parser, *, dtype: bool = True) -> None:

@@ -49,7 +49,12 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--batch", type=whole(1, 64), default=1, metavar="N", help="pictures, of seeds SEED, SEED + 1, ...; default 1"
     )
-    parser.add_argument("--guidance", type=number(0, 100), metavar="SCALE", help="how strongly the prompt rules")
+    parser.add_argument(
+        "--guidance",
+        type=number(0, 100),
+        metavar="SCALE",
+        help=f"how strongly the prompt rules; default {DEMO_GUIDANCE:g} for the demo model, diffusers' own for others",
+    )
     add_settings(parser, _SETTINGS)
     add_device(parser)
 
