@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tome_core.demo import load_demo
-from tome_core.evaluation.sampling import Settings, draw, draw_from_rows, encode_prompts, new_noise
+from tome_core.evaluation.sampling import Settings, draw, draw_from_rows, encode_prompts, new_generators, new_noise
 
 SETTINGS = Settings(steps=2, guidance=3.0, size=64)
 
@@ -39,6 +39,25 @@ def test_with_every_row_seen_a_picture_from_rows_is_that_of_its_prompt(pipeline)
     np.testing.assert_allclose(drawn.latents, draw(pipeline, prompts, [5, 6], SETTINGS).latents, atol=1e-3)
 
 
+def test_a_sampler_that_adds_noise_takes_each_pictures_from_its_own_seed(pipeline):
+    from diffusers import DPMSolverMultistepScheduler
+
+    calm = pipeline.scheduler
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(calm.config, algorithm_type="sde-dpmsolver++")
+    try:
+        prompts, three = ["a red square", "a blue star"], Settings(steps=3, guidance=3.0, size=64)
+        both = draw(pipeline, prompts, [5, 6], three).latents
+        np.testing.assert_allclose(draw(pipeline, prompts[1:], [6], three).latents, both[1:], atol=1e-4)
+        np.testing.assert_allclose(
+            draw_from_rows(pipeline, *rows_of(pipeline, *prompts), [5, 6], three).latents, both, atol=1e-3
+        )
+        other = draw(pipeline, prompts[1:], [6], three).latents
+        pipeline.scheduler = calm
+        assert abs(draw(pipeline, prompts[1:], [6], three).latents - other).max() > 0.1
+    finally:
+        pipeline.scheduler = calm
+
+
 def test_latents_come_with_the_pictures_that_they_decode_to(pipeline):
     drawn = draw(pipeline, ["a red square"], [5], SETTINGS)
     assert drawn.latents.shape == (1, 4, 8, 8) and drawn.latents.dtype == np.float32
@@ -49,8 +68,9 @@ def test_latents_come_with_the_pictures_that_they_decode_to(pipeline):
 
 
 def test_noise_follows_from_each_seed_alone():
-    assert torch.equal(new_noise([1, 2], 64)[1:], new_noise([2], 64))
-    assert not torch.equal(*new_noise([1, 2], 64))
+    both = new_noise(new_generators([1, 2]), 64)
+    assert torch.equal(both[1:], new_noise(new_generators([2]), 64))
+    assert not torch.equal(*both)
 
 
 def test_a_picture_does_not_depend_on_its_neighbours_in_the_batch(pipeline):

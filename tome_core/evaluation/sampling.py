@@ -40,21 +40,28 @@ def encode_prompts(pipeline: Any, prompts: list[str]) -> tuple[Tensor, Tensor]:
     return pipeline.text_encoder(tokens)[0], tokens
 
 
-def new_noise(seeds: Sequence[int], size: int) -> Tensor:
-    """Return the noise [B, 4, size / 8, size / 8] that pictures start from, in float32 on the CPU.
+def new_generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """Return a source of noise for each picture, on the CPU, so that it is the same on every device.
 
-    Each picture's noise comes from its own seed alone, and is the same on every device.
+    What a picture starts from comes first, then whatever its sampler adds on the way; nothing depends on the others.
     """
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def new_noise(generators: Sequence[torch.Generator], size: int) -> Tensor:
+    """Return the noise [B, 4, size / 8, size / 8] that pictures start from, in float32 on the CPU."""
     shape = (4, size // PIXELS, size // PIXELS)
-    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
 
 @torch.no_grad()
 def draw(pipeline: Any, prompts: Sequence[str], seeds: Sequence[int], settings: Settings) -> Drawn:
     """Return one picture a prompt, each from the noise of its own seed, drawn by the pipeline's own `__call__`."""
+    generators = new_generators(seeds)
     latents = pipeline(
         list(prompts),
-        latents=new_noise(seeds, settings.size).to(pipeline.device, pipeline.dtype),
+        latents=new_noise(generators, settings.size).to(pipeline.device, pipeline.dtype),
+        generator=generators,
         num_inference_steps=settings.steps,
         guidance_scale=settings.guidance,
         width=settings.size,
@@ -75,11 +82,14 @@ def draw_from_rows(pipeline: Any, rows: Tensor, keep: Tensor, seeds: Sequence[in
     context = torch.cat([empty.expand_as(rows), rows])
     mask = torch.cat([torch.ones_like(keep), keep])
     pipeline.scheduler.set_timesteps(settings.steps)
-    latents = new_noise(seeds, settings.size).to(rows) * pipeline.scheduler.init_noise_sigma
+    generators = new_generators(seeds)
+    latents = new_noise(generators, settings.size).to(rows) * pipeline.scheduler.init_noise_sigma
+    own = pipeline.prepare_extra_step_kwargs(generators, 0.0)  # what this sampler takes for noise of its own
     for t in pipeline.scheduler.timesteps:
         both = pipeline.scheduler.scale_model_input(torch.cat([latents] * 2), t)
         uncond, cond = pipeline.unet(both, t, context, encoder_attention_mask=mask).sample.chunk(2)
-        latents = pipeline.scheduler.step(uncond + settings.guidance * (cond - uncond), t, latents).prev_sample
+        guided = uncond + settings.guidance * (cond - uncond)
+        latents = pipeline.scheduler.step(guided, t, latents, **own).prev_sample
     return _decode(pipeline, latents)
 
 
