@@ -93,7 +93,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--singles", type=int, default=500)
     parser.add_argument("--pairs", type=int, default=300, help="of seen and of held-out pairs each")
     parser.add_argument("--tests", type=int, default=210, help="pictures of each of the three picture tests")
-    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=DEMO_GUIDANCE)
     parser.add_argument("--size", type=int, default=256, help="pixels")
     parser.add_argument("--processes", type=int, default=2)

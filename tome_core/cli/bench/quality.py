@@ -75,7 +75,7 @@ def add_arguments(parser: Parser) -> None:
 def _add_pictures(parser: Parser) -> None:
     group = parser.add_argument_group("pictures")
     group.add_argument("--checkpoint", type=Path, default=CHECKPOINT, metavar="FILE", help="other weights of the model")
-    group.add_argument("--steps", type=whole(1, 1000), default=15, metavar="N", help="default %(default)s")
+    group.add_argument("--steps", type=whole(1, 1000), default=20, metavar="N", help="default %(default)s")
     group.add_argument(
         "--guidance", type=number(1.1, 100), default=DEMO_GUIDANCE, metavar="SCALE", help="default %(default)s"
     )

@@ -10,7 +10,7 @@ from ...checkpoints.tokenizer import clip_tokenizer
 from ..architecture import SCHEDULER, end_places
 from ..captions import caption
 from .pool import Pool
-from .recipe import Recipe
+from .recipe import NOISY, Recipe
 
 
 class Batches:
@@ -23,15 +23,21 @@ class Batches:
         scheduler: Any = DPMSolverMultistepScheduler.from_config(SCHEDULER)
         self.alphas: Tensor = scheduler.alphas_cumprod
 
-    def loss(self, unet: nn.Module, pool: Pool, count: int, rng: np.random.Generator) -> Tensor:
-        """Return the weighted mean squared error of the predicted noise over `count` samples of a pool."""
+    def loss(
+        self, unet: nn.Module, pool: Pool, count: int, rng: np.random.Generator, *, noisy_share: float = 0.0
+    ) -> Tensor:
+        """Return the weighted mean squared error of the predicted noise over `count` samples of a pool.
+
+        noisy_share: share of the samples whose noise level is drawn from `NOISY` on; of the others, from all.
+        """
         device = pool.latents.device
         chosen = rng.integers(len(pool.scenes), size=count)
         empty = rng.random(count) < self.recipe.empty_share
         said = ["" if e else caption(pool.scenes[i], rng) for i, e in zip(chosen, empty, strict=True)]
         tokens = self.tokenizer(said, padding="max_length", return_tensors="pt").input_ids
         keep = kept_rows(tokens, rng, self.recipe).to(device)
-        t = torch.from_numpy(rng.integers(len(self.alphas), size=count))
+        least = np.where(rng.random(count) < noisy_share, NOISY, 0)
+        t = torch.from_numpy(rng.integers(least, len(self.alphas)))
         alpha = self.alphas[t].to(device)[:, None, None, None]
         clean = pool.latents[torch.from_numpy(chosen).to(device)]
         noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32)).to(device)

@@ -21,7 +21,7 @@ def train_denoiser(text: nn.Module, autoencoder: Any, folder: Path, recipe: Reci
     ema, optimisers = Ema(unet, recipe.ema), Optimisers(unet.parameters(), recipe, place)
     batches = Batches(text, recipe)
     pool: Pool | None = None
-    for plan in recipe.denoiser:
+    for index, plan in enumerate(recipe.denoiser):
         parts = {"unet": unet, "ema": ema, **optimisers.parts()}
         stage = Stage(folder, plan.name, plan.samples // plan.batch, parts, writes=place.writes)
         stage.resume()
@@ -30,8 +30,8 @@ def train_denoiser(text: nn.Module, autoencoder: Any, folder: Path, recipe: Reci
         if pool is None or not pool.serves(plan):
             pool = make_pool(autoencoder, plan, recipe, place)
         for step in stage.run():
-            rng = recipe.generator(Stream.DENOISER, plan.size, int(plan.cool_down), step, place.rank)
-            loss = batches.loss(unet, pool, plan.batch // place.world, rng)
+            rng = recipe.generator(Stream.DENOISER, index, step, place.rank)
+            loss = batches.loss(unet, pool, plan.batch // place.world, rng, noisy_share=plan.noisy_share)
             optimisers.step(loss, _rate(step, stage.steps, plan))
             ema.update(unet)
             stage.losses.append(loss.item())
@@ -39,5 +39,5 @@ def train_denoiser(text: nn.Module, autoencoder: Any, folder: Path, recipe: Reci
 
 
 def _rate(step: int, steps: int, plan: DenoiserStage) -> float:
-    """Return the learning rate's factor: from 1 down to 0 in a cool-down, else up to 1 within the warm-up."""
-    return 1 - step / steps if plan.cool_down else min(1.0, (step + 1) / plan.warm_up)
+    """Return the learning rate's factor: up to 1 within the warm-up, and in a cool-down from 1 down to 0 besides."""
+    return min(1.0, (step + 1) / plan.warm_up) * (1 - step / steps if plan.cool_down else 1.0)

@@ -5,6 +5,13 @@ from enum import IntEnum
 
 import numpy as np
 
+NOISY = 700
+"""First of the noise levels (of 1,000) at which what a picture holds, and where, is decided.
+
+Measured on the weights before the stage that makes use of it, by the judge: of single objects noised to level 650 and
+denoised under their captions, 96 of 96 come out right; from level 800, 94 of 96; from pure noise, 69 of 120.
+"""
+
 
 class Stream(IntEnum):
     """What random numbers are drawn for: every step of every stream has a generator of its own."""
@@ -27,6 +34,7 @@ class DenoiserStage:
     pool: int  # pictures encoded beforehand; every sample draws one of them, with a fresh caption and fresh noise
     warm_up: int = 1  # steps in which the learning rate rises
     cool_down: bool = False  # learning rate falls linearly to zero over the stage
+    noisy_share: float = 0.0  # samples whose noise level is drawn from NOISY on, where layouts are decided
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ class Recipe:
 
     text_batch: int = 64
     text_samples: int = 128_000
-    twin_samples: int = 51_200
+    twin_samples: int = 12_800
     text_lr: float = 1e-3
     autoencoder_batch: int = 8
     crop: int = 64  # pixels
@@ -47,6 +55,7 @@ class Recipe:
         DenoiserStage("denoiser-128px", 128, 160_000, 64, 16_384, warm_up=100),
         DenoiserStage("denoiser-256px", 256, 30_112, 32, 8_192),
         DenoiserStage("denoiser-cool-down", 256, 38_400, 32, 8_192, cool_down=True),
+        DenoiserStage("denoiser-layouts", 256, 56_000, 32, 8_192, warm_up=100, cool_down=True, noisy_share=0.7),
     )
     matrix_lr: float = 0.01  # Muon, for everything of two dimensions or more
     vector_lr: float = 1e-3  # AdamW, for the rest
@@ -54,7 +63,7 @@ class Recipe:
     min_snr: float = 5.0  # weight min(SNR, min_snr) / SNR (Hang et al. 2023) ...
     noisy_weight: float = 0.05  # ... plus noisy_weight / SNR: where noise rules, the ground's brightness is decided
     empty_share: float = 0.1  # prompts replaced by the empty one, for classifier-free guidance
-    drop_ends: float = 0.3  # share of samples whose end rows (end token and padding) are hidden
+    drop_ends: float = 0.5  # share of samples whose end rows (end token and padding) are hidden
     drop_words: float = 0.3  # share of samples whose word rows are hidden, each with probability 1/2
     seed: int = 0
 
