@@ -14,6 +14,7 @@ ARROWS = {
     "errors": "",
     "merging": "",
     "speed": "merging errors",
+    "binding": "merging errors",
     "checkpoints": "errors",
     "demo": "checkpoints errors",
     "evaluation": "demo",

@@ -1,0 +1,143 @@
+"""The parser: what it finds in prompts that were labelled by hand, what it leaves alone, and what a user may mark."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.binding import labelled
+from tome_core.binding import Span, phrases
+
+
+@pytest.mark.parametrize("kind", labelled.KINDS)
+@pytest.mark.parametrize("half", labelled.HALVES)
+def test_the_parser_agrees_with_the_labels(kind, half):
+    prompts = labelled.load(kind, half)
+    result, lines = labelled.score(prompts), labelled.wrong(prompts)
+    print(f"{half} {kind}: {result}, F1 {result.f1:.3f}; differing:", *lines, sep="\n")
+    assert len(prompts) == 55
+    assert result.f1 >= 0.9
+
+
+def test_a_worse_parse_scores_less():
+    prompt = labelled.read_label("a {red cat*} and a {dog* with a hat}")
+    assert prompt.text == "a red cat and a dog with a hat"
+    assert prompt.pairs == {(("cat", 6), ("red", 2)), (("dog", 16), ("hat", 27))}
+    assert labelled.score([prompt]) == (2, 0, 0)
+    assert labelled.score([prompt._replace(pairs=frozenset({(("dog", 16), ("red", 2))}))]) == (0, 2, 1)
+    assert labelled.Score(2, 1, 3).f1 == pytest.approx(0.5)
+
+
+PARSES = [
+    ("a cat wearing sunglasses and a dog wearing a hat", "cat (wearing sunglasses); dog (wearing a hat)"),
+    ("a white cat and a black dog", "cat (white); dog (black)"),
+    ("a red apple, a green apple and a yellow apple", "apple (red); apple (green); apple (yellow)"),
+    ("a big, red, shiny ball", "ball (big + red + shiny)"),
+    ("a cat, black and fluffy, on a sofa", "cat (black and fluffy)"),
+    ("a red and blue ball", "ball (red and blue)"),
+    ("the square is red and the circle is blue", "square (is red); circle (is blue)"),
+    ("a bear, a teddy bear with a bow", "teddy bear (with a bow)"),
+    ("long_hair, blue_eyes, 1girl, white_dress", "hair (long); eyes (blue); dress (white)"),
+    ("a (red:1.3) cat and a [blue] dog", "cat (red); dog (blue)"),
+    ("a red cat BREAK with a hat", "cat (red)"),
+    ("red hair AND blue eyes", "hair (red); eyes (blue)"),
+    ("a red [cat:dog:0.3] on a {big|small} __thing__ embedding:green", "no groups"),
+    ("a red <lora:style:0.8> cat", "cat (red)"),
+    ("a red \\(shiny\\) cat", "cat (red \\(shiny)"),
+    ("a cat and a dog", "no groups"),
+    ("masterpiece, best quality, highly detailed", "no groups"),
+    ("", "no groups"),
+    (" , . ( ", "no groups"),
+    ("赤い四角と青い丸", "no groups"),
+    ("красный куб", "куб (красный)"),
+]
+
+
+@pytest.mark.parametrize(("text", "told"), PARSES)
+def test_a_parse_is_told_in_one_line(text, told):
+    assert str(phrases(text)) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "bare"),
+    [
+        ("a cat wearing sunglasses and a dog wearing a hat", "a cat and a dog"),
+        ("an old man and a red apple", "a man and an apple"),
+        ("An old man", "A man"),
+        ("a big, red, shiny ball", "a ball"),
+        ("a cat, black and fluffy, on a sofa", "a cat, on a sofa"),
+        ("long_hair, blue_eyes, white_dress", "hair, eyes, dress"),
+        ("a (red:1.3) cat, an hour", "a cat, an hour"),
+        ("a  cat ,  a dog", "a  cat ,  a dog"),
+    ],
+)
+def test_without_what_is_said_the_things_remain(text, bare):
+    assert phrases(text).bare == bare
+
+
+@given(
+    st.text(alphabet=st.sampled_from("a red cat with hat and , . ( ) [ ] : ~^_ é 猫🐱 the wearing is 1"), max_size=60)
+)
+def test_every_span_is_words_of_the_text_and_no_two_overlap(text):
+    try:
+        parse = phrases(text)
+    except ValueError as error:  # half a mark
+        assert "~" in text
+        assert str(error).startswith(("group must", "^ must"))
+        return
+    spans = sorted(span for group in parse.groups for span in group.spans)
+    assert all(parse.words(span).strip() == parse.words(span) != "" for span in spans)
+    assert all(one.end <= other.start for one, other in pairwise(spans))
+    assert all(group.modifiers for group in parse.groups)
+
+
+def test_marked_groups_are_the_only_ones_and_the_text_loses_the_marks():
+    parse = phrases("a ~striped cat on stilts~ beside a red dog and ~the ^tower of glass~, ~ 5")
+    assert parse.text == "a striped cat on stilts beside a red dog and the tower of glass, ~ 5"
+    assert str(parse) == "cat (striped + on stilts); tower (of glass)"
+
+
+def test_a_caret_names_the_subject():
+    assert str(phrases("~cat in a ^box~")) == "box (cat in a)"
+
+
+def test_a_tilde_inside_a_word_or_alone_marks_nothing():
+    assert phrases("a~b c~ ~ d ~_~").text == "a~b c~ ~ d ~_~"
+
+
+def test_groups_are_listed_apart_from_the_text():
+    text = "a cat and a dog, one with sunglasses, one with a round hat, and another dog in plaid"
+    parse = phrases(text, "Cat: round hat; dog: sunglasses; dog: in plaid")
+    assert str(parse) == "cat (round hat); dog (sunglasses); dog (in plaid)"
+    assert [group.subject.start for group in parse.groups] == [2, 12, text.rindex("dog")]
+    assert phrases("red red cat", "cat: red").groups[0].modifiers == (Span(4, 7),)  # the nearest
+
+
+@pytest.mark.parametrize(
+    ("text", "listing", "sentence"),
+    [
+        ("a ~red cat", "", "group must end in ~, got '~red cat'"),
+        ("a ~~ cat", "", "group must hold a thing and what is said of it, got '~~'"),
+        ("a ~  ~ cat", "", "group must hold a thing and what is said of it, got '~  ~'"),
+        ("a ~the cat~", "", "group must hold a thing and what is said of it, got '~the cat~'"),
+        ("~a ^red ^cat~", "", "group must have one ^ at most, got '~a ^red ^cat~'"),
+        ("~a red ^ cat~", "", "^ must stand before a word, got '~a red ^ cat~'"),
+        ("a red cat", "dog: red", "groups must name words of the prompt, got 'dog'"),
+        ("a red cat", "cat: blue", "groups must name words of the prompt, got 'blue'"),
+        ("a red cat", "cat: re", "groups must name words of the prompt, got 're'"),
+        ("a red cat", "cat: red; cat: a", "groups must name words of the prompt, got 'cat' once more"),
+        ("a red cat", "cat:", "groups must be like 'cat: red, wearing a hat; dog: black', got 'cat:'"),
+        ("a red cat", ": red", "groups must be like 'cat: red, wearing a hat; dog: black', got ': red'"),
+        ("a red cat, a dog", "cat: red; dog: red", "groups must not share words, got 'red' twice"),
+        ("a red cat", "cat: red cat", "groups must not share words, got 'cat' twice"),
+    ],
+)
+def test_a_mistake_in_a_group_is_told_with_its_words(text, listing, sentence):
+    with pytest.raises(ValueError) as told:
+        phrases(text, listing)
+    assert str(told.value) == sentence
+
+
+def test_a_prompt_of_thousands_of_words_is_read_at_once():
+    assert len(phrases("a red cat and a blue dog with a hat, " * 500).groups) == 1000

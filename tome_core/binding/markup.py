@@ -1,0 +1,128 @@
+"""Groups that a user names: marked in the prompt, `~a red ^cat~ beside a dog`, or listed apart, `cat: red; dog: hat`.
+
+Neither sign means anything to ComfyUI, AUTOMATIC1111 or Forge. A tilde opens a group where a word begins.
+"""
+
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+from . import lexicon
+from .parse import Group, Span
+from .syntax import plain
+
+_OPENING: Final = re.compile(r"(?<![^\s,(\[])~(?=[^\W_]|[\^(\[]|\s*~)")
+_WORD: Final = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+
+
+class Mark(NamedTuple):
+    """A marked stretch of the text without markup, and in it the marked subject, if there is one."""
+
+    span: Span
+    subject: Span | None
+
+
+def read_markup(text: str) -> tuple[str, list[Mark]]:
+    """Return a text without markup, and the marks that were in it. A tilde within a word stays.
+
+    Raises:
+        ValueError: a group is not closed, holds nothing, or has two subjects.
+    """
+    kept, marks = "", []
+    while opening := _OPENING.search(text):
+        end = text.find("~", opening.end())
+        if end < 0:
+            raise ValueError(f"group must end in ~, got {text[opening.start() :]!r}")
+        inside = text[opening.end() : end]
+        kept += text[: opening.start()]
+        marks.append(_mark(inside, len(kept)))
+        kept, text = kept + inside.replace("^", ""), text[end + 1 :]
+    return kept + text, marks
+
+
+def marked_groups(text: str, marks: list[Mark], find: Callable[[str], list[Group]]) -> list[Group]:
+    """Return a group for each mark; where no subject is marked, it is the first that `find` finds, or the last word.
+
+    Raises:
+        ValueError: a mark holds no more than its subject.
+    """
+    return [_marked_group(text, mark, find) for mark in marks]
+
+
+def listed_groups(text: str, listing: str) -> list[Group]:
+    """Return the groups of a listing "subject: words, words; subject: words".
+
+    The second time that a subject is listed it is the next one of that name in the text. What is said of it is looked
+    for where it is nearest to it. Case does not matter.
+
+    Raises:
+        ValueError: an entry is incomplete, names words that the text lacks, or shares words with another one.
+    """
+    words, taken, groups = plain(text), [], []
+    for entry in filter(None, map(str.strip, listing.split(";"))):
+        subject, _, said = (part.strip() for part in entry.partition(":"))
+        names = [name for name in map(str.strip, said.split(",")) if name]
+        if not subject or not names:
+            raise ValueError(f"groups must be like 'cat: red, wearing a hat; dog: black', got {entry!r}")
+        groups.append(_listed_group(words, subject, names, taken))
+        taken.append(groups[-1].subject)
+    _check_overlap(text, groups)
+    return groups
+
+
+def _mark(inside: str, start: int) -> Mark:
+    if not _WORD.search(inside):
+        raise ValueError(f"group must hold a thing and what is said of it, got {f'~{inside}~'!r}")
+    if inside.count("^") > 1:
+        raise ValueError(f"group must have one ^ at most, got {f'~{inside}~'!r}")
+    before, caret, after = inside.partition("^")
+    named = _WORD.match(after)
+    if caret and named is None:
+        raise ValueError(f"^ must stand before a word, got {f'~{inside}~'!r}")
+    subject = Span(start + len(before), start + len(before) + named.end()) if caret and named else None
+    return Mark(Span(start, start + len(before) + len(after)), subject)
+
+
+def _marked_group(text: str, mark: Mark, find: Callable[[str], list[Group]]) -> Group:
+    start, end = mark.span
+    inside = plain(text[start:end])
+    words = [Span(start + found.start(), start + found.end()) for found in _WORD.finditer(inside)]
+    subject = mark.subject
+    if subject is None:
+        first = next(iter(find(inside)), None)
+        subject = words[-1] if first is None else Span(start + first.subject.start, start + first.subject.end)
+    while words and text[words[0].start : words[0].end].lower() in lexicon.DETERMINERS:
+        words = words[1:]
+    before = [word for word in words if word.end <= subject.start]
+    behind = [word for word in words if word.start >= subject.end]
+    said = tuple(Span(run[0].start, run[-1].end) for run in (before, behind) if run)
+    if not said:
+        raise ValueError(f"group must hold a thing and what is said of it, got {f'~{text[start:end]}~'!r}")
+    return Group(subject, said)
+
+
+def _listed_group(text: str, subject: str, names: list[str], taken: list[Span]) -> Group:
+    place = next((span for span in _places(text, subject) if span not in taken), None)
+    if place is None:
+        raise ValueError(f"groups must name words of the prompt, got {subject!r}{' once more' if taken else ''}")
+    start = place.start
+    said = [min(_places(text, name), key=lambda span: abs(span.start - start)) for name in names]
+    return Group(place, tuple(sorted(set(said))))
+
+
+def _places(text: str, words: str) -> list[Span]:
+    """Return where whole words stand in a text, whatever their case and the blanks between them."""
+    pattern = r"\s+".join(map(re.escape, words.split()))
+    found = [Span(*match.span()) for match in re.finditer(rf"(?<!\w){pattern}(?!\w)", text, re.IGNORECASE)]
+    if not found:
+        raise ValueError(f"groups must name words of the prompt, got {words!r}")
+    return found
+
+
+def _check_overlap(text: str, groups: list[Group]) -> None:
+    spans = sorted(span for group in groups for span in group.spans)
+    for (start, end), following in pairwise(spans):
+        if following.start < end:
+            shared = text[max(start, following.start) : min(end, following.end)]
+            raise ValueError(f"groups must not share words, got {shared!r} twice")
