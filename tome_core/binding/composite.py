@@ -1,0 +1,192 @@
+"""Composite tokens and end-token substitution: functions of the rows that a text encoder gave, which know no model.
+
+Hu et al. 2024, section 3.2 (composite tokens) and 3.3 (end tokens). Nothing is changed in place; half types are added
+up in float32. Rows are numbered over all chunks: the rows of chunk c begin at `CHUNK` * c with its start token.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from ..merging.kernels import widen
+from .config import BindingConfig
+
+CHUNK: Final = 77
+"""Rows of one chunk: start token, up to 75 tokens, end token, padding."""
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """The rows of one group: those of its subject, the first of which becomes the composite, and those said of it."""
+
+    noun: tuple[int, ...]
+    modifiers: tuple[int, ...]
+
+    @property
+    def removed(self) -> tuple[int, ...]:
+        """The rows that go into the composite and are then of no use."""
+        return (*self.noun[1:], *self.modifiers)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things stand in the rows of one prompt.
+
+    Attributes:
+        groups: the rows of each group; no row is in two of them.
+        ends: the row of each chunk's end token.
+        bare_ends: the same, of the prompt without attributes.
+    """
+
+    groups: tuple[RowGroup, ...]
+    ends: tuple[int, ...]
+    bare_ends: tuple[int, ...]
+
+
+def bind_rows(rows: Tensor, bare_rows: Tensor, layout: Layout, config: BindingConfig) -> Tensor:
+    """Return the rows of a bound prompt, [T, D] and of the dtype of `rows`.
+
+    At strength 0 or without groups that is `rows` itself. Departure from the paper, whose sequence gets shorter: with
+    `removed` "fill" each row that went into a composite becomes a copy of its chunk's last row, which is what a
+    shortened sequence would be padded with. Cross-attention does not see the order of rows.
+
+    Args:
+        rows: [T, D], T a multiple of `CHUNK`, weighted by the host already.
+        bare_rows: [T, D], those of the prompt without attributes; not read where `ends` is "off".
+        layout: where the groups and the end tokens are.
+        config: weights, norm, and what becomes of the other rows.
+
+    Raises:
+        ValueError: the shapes differ, T is no number of chunks, or the layout is that of other rows.
+    """
+    if config.is_neutral or not layout.groups:
+        return rows
+    _check(rows, bare_rows, layout)
+    wide = widen(rows)
+    composites = merge_groups(wide, layout.groups, config.noun_weight, config.modifier_weight)
+    composites = control_norm(composites, wide, layout.groups, config.norm)
+    composites = orthogonalise(composites, config.orthogonal)
+    bound = place(wide, composites, layout.groups)
+    if config.ends != "off":
+        bound = substitute_ends(bound, bare_rows, layout.ends, layout.bare_ends, align=config.ends)
+    bound = remove_rows(bound, [row for group in layout.groups for row in group.removed], config.removed)
+    return (bound if config.strength == 1 else torch.lerp(wide, bound, config.strength)).to(rows.dtype)
+
+
+def merge_groups(
+    rows: Tensor, groups: Sequence[RowGroup], noun_weight: float = 1.0, modifier_weight: float = 1.0
+) -> Tensor:
+    """Return [K, D], half types as float32: each group's weighted sum of rows, n + sum a at weights 1 (Hu et al., section 3.2)."""
+    wide = widen(rows)
+    sums = [
+        noun_weight * wide[list(group.noun)].sum(0) + modifier_weight * wide[list(group.modifiers)].sum(0)
+        for group in groups
+    ]
+    return torch.stack(sums)
+
+
+def control_norm(composites: Tensor, rows: Tensor, groups: Sequence[RowGroup], norm: str) -> Tensor:
+    """Return composites [K, D] at the length of their first noun row ("noun"), or the mean of their rows' ("mean").
+
+    Ours; the paper and its code leave the sum as it is ("none"), about twice as long as a word's row. A composite of
+    length 0 stays.
+    """
+    if norm == "none":
+        return composites
+    lengths = widen(rows).norm(dim=-1)  # [T]
+    chosen = [group.noun[:1] if norm == "noun" else (*group.noun, *group.modifiers) for group in groups]
+    targets = torch.stack([lengths[list(places)].mean() for places in chosen])
+    return _rescale(composites, targets)
+
+
+def orthogonalise(composites: Tensor, method: str) -> Tensor:
+    """Return composites [K, D] without what each shares with the earlier ones, at their lengths before.
+
+    "gram_schmidt": orthogonal to every earlier result. "projection": minus its projection on each earlier composite as
+    it came, which is our reading of the projection of noun phrases in TokeBi (arXiv 2503.23011). The two agree for two
+    composites. "off" returns them as they are. A composite that lies within the earlier ones becomes 0.
+    """
+    if method == "off":
+        return composites
+    results: list[Tensor] = []
+    for k, composite in enumerate(composites):
+        rest = composite
+        for earlier in results if method == "gram_schmidt" else composites[:k]:
+            source = rest if method == "gram_schmidt" else composite
+            rest = rest - earlier * (source @ earlier) / (earlier @ earlier).clamp_min(1e-12)
+        tiny = rest.norm() <= 1e-5 * composite.norm()
+        results.append(torch.where(tiny, torch.zeros_like(rest), rest))
+    return _rescale(torch.stack(results), composites.norm(dim=-1))
+
+
+def place(rows: Tensor, composites: Tensor, groups: Sequence[RowGroup]) -> Tensor:
+    """Return a copy of rows [T, D] with each composite [K, D] in its group's first noun row."""
+    placed = rows.clone()
+    placed[[group.noun[0] for group in groups]] = composites.to(rows.dtype)
+    return placed
+
+
+def remove_rows(rows: Tensor, removed: Sequence[int], how: str) -> Tensor:
+    """Return rows [T, D] in which the removed ones are their chunk's last row ("fill"), 0 ("zero") or kept ("keep").
+
+    A row of zeros still takes part in the softmax with logit 0. `keep_mask` and `compact` remove truly.
+    """
+    if how == "keep" or not removed:
+        return rows
+    index = torch.tensor(removed, device=rows.device)
+    last = index // CHUNK * CHUNK + CHUNK - 1
+    changed = rows.clone()
+    changed[index] = rows[last] if how == "fill" else 0
+    return changed
+
+
+def keep_mask(length: int, removed: Sequence[int]) -> Tensor:
+    """Return [T] bool, False at the removed rows, for models that take a mask over the text."""
+    mask = torch.ones(length, dtype=torch.bool)
+    mask[list(removed)] = False
+    return mask
+
+
+def compact(rows: Tensor, removed: Sequence[int]) -> Tensor:
+    """Return [T - R, D]: rows without the removed ones, as in the paper, for models that take any number of rows."""
+    return rows[keep_mask(rows.shape[0], removed).to(rows.device)]
+
+
+def substitute_ends(
+    rows: Tensor, bare_rows: Tensor, ends: Sequence[int], bare_ends: Sequence[int], align: str = "end"
+) -> Tensor:
+    """Return rows [T, D] whose end token and padding are those of the prompt without attributes, chunk by chunk.
+
+    Hu et al. 2024, section 3.3. "end": beginning with the other prompt's own end token; where its rows run out the last
+    one repeats. "position": from the same places, as the authors' code does, which never copies the other end token.
+    """
+    changed = rows.clone()
+    for chunk, (end, bare_end) in enumerate(zip(ends, bare_ends, strict=True)):
+        stop = (chunk + 1) * CHUNK
+        source = torch.arange(end, stop, device=rows.device)
+        if align == "end":
+            source = (source - end + bare_end).clamp_max(stop - 1)
+        changed[end:stop] = bare_rows[source].to(rows.dtype)
+    return changed
+
+
+def _rescale(vectors: Tensor, lengths: Tensor) -> Tensor:
+    """Return vectors [K, D] at lengths [K]; 0 stays 0."""
+    return vectors * (lengths / vectors.norm(dim=-1).clamp_min(1e-12)).unsqueeze(-1)
+
+
+def _check(rows: Tensor, bare_rows: Tensor, layout: Layout) -> None:
+    length = rows.shape[0]
+    if rows.dim() != 2 or length % CHUNK:
+        raise ValueError(f"rows must be of shape [chunks * {CHUNK}, D], got {list(rows.shape)}")
+    if bare_rows.shape != rows.shape:
+        raise ValueError(f"bare_rows must be of shape {list(rows.shape)}, got {list(bare_rows.shape)}")
+    chunks = length // CHUNK
+    if len(layout.ends) != chunks or len(layout.bare_ends) != chunks:
+        raise ValueError(f"layout must name an end of each of {chunks} chunks, got {layout.ends}, {layout.bare_ends}")
+    places = [row for group in layout.groups for row in (*group.noun, *group.modifiers)]
+    if len(set(places)) != len(places) or not all(0 <= row < length for row in places):
+        raise ValueError(f"layout must name each row once, from 0 to {length - 1}, got {places}")

@@ -1,0 +1,80 @@
+"""What a user chooses about binding: names, bounds, units and help sentences live here once."""
+
+from dataclasses import dataclass, field, fields
+from numbers import Real
+from typing import Any
+
+NORMS = ("none", "noun", "mean")
+REMOVALS = ("fill", "zero", "keep")
+ENDS = ("end", "position", "off")
+ORTHOGONAL = ("off", "gram_schmidt", "projection")
+
+
+def _number(default: float, most: float, help: str, unit: str) -> Any:
+    return field(default=default, metadata={"help": help, "min": 0.0, "max": most, "step": 0.05, "unit": unit})
+
+
+def _choice(default: str, choices: tuple[str, ...], help: str) -> Any:
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclass(frozen=True)
+class BindingConfig:
+    """Composite tokens and end-token substitution (Hu et al. 2024, sections 3.2 and 3.3). Neutral at `strength` 0.
+
+    The defaults are the paper's: a plain sum, removed rows, end tokens of the prompt without its attributes. They are
+    not yet verified on real weights. The authors' own code differs (weights 1.1 and 1.2, `removed` "zero", `ends`
+    "position" or, for colours and textures, "off"). `dataclasses.fields` gives each field's bounds, choices and help
+    as `metadata`.
+
+    Raises:
+        ValueError: a field breaks its rule, as "<name> must be <rule>, got <value>".
+    """
+
+    strength: float = _number(
+        1.0, 1.0, "How far to go from the model's own rows to the bound ones. 0 is the untouched prompt.", "fraction"
+    )
+    noun_weight: float = _number(1.0, 2.0, "How much a thing's own words count in its composite token.", "factor")
+    modifier_weight: float = _number(1.0, 2.0, "How much what is said of it counts in it.", "factor")
+    norm: str = _choice(
+        "none",
+        NORMS,
+        "Length of a composite token. none: as the sum has it, about twice a word's. noun: as the thing's own word. "
+        "mean: the mean of all its words.",
+    )
+    removed: str = _choice(
+        "fill",
+        REMOVALS,
+        "What becomes of the words that went into a composite token. fill: end padding, as if they had not been there. "
+        "zero: nothing, which still draws some attention. keep: they stay.",
+    )
+    ends: str = _choice(
+        "end",
+        ENDS,
+        "Take the end tokens from the prompt without attributes. end: beginning with its end. position: same places.",
+    )
+    orthogonal: str = _choice(
+        "off",
+        ORTHOGONAL,
+        "Take out of each composite token what it shares with the earlier ones. gram_schmidt: until they are "
+        "orthogonal. projection: what it shares with each as it was.",
+    )
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            value, bounds = getattr(self, setting.name), setting.metadata
+            if "choices" in bounds:
+                holds, rule = value in bounds["choices"], f"one of {bounds['choices']}"
+            else:
+                # NaN compares false
+                holds = isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= bounds["max"]
+                rule = f"a number from 0 to {bounds['max']:g}"
+            if not holds:
+                raise ValueError(f"{setting.name} must be {rule}, got {value!r}")
+            if "max" in bounds:
+                object.__setattr__(self, setting.name, float(value))
+
+    @property
+    def is_neutral(self) -> bool:
+        """Whether every prompt stays as the model encodes it."""
+        return self.strength == 0
