@@ -2,7 +2,25 @@
 
 from .composite import Layout, RowGroup, bind_rows
 from .config import BindingConfig
+from .diffusers import BindingHandle, BoundPrompt, apply_binding
+from .diffusers_maps import MapRecorder, record_maps
+from .overlay import overlay
 from .parse import Group, Parse, Span
 from .phrases import phrases
 
-__all__ = ["BindingConfig", "Group", "Layout", "Parse", "RowGroup", "Span", "bind_rows", "phrases"]
+__all__ = [
+    "BindingConfig",
+    "BindingHandle",
+    "BoundPrompt",
+    "Group",
+    "Layout",
+    "MapRecorder",
+    "Parse",
+    "RowGroup",
+    "Span",
+    "apply_binding",
+    "bind_rows",
+    "overlay",
+    "phrases",
+    "record_maps",
+]

@@ -79,7 +79,7 @@ def bind_rows(rows: Tensor, bare_rows: Tensor, layout: Layout, config: BindingCo
 def merge_groups(
     rows: Tensor, groups: Sequence[RowGroup], noun_weight: float = 1.0, modifier_weight: float = 1.0
 ) -> Tensor:
-    """Return [K, D], half types as float32: each group's weighted sum of rows, n + sum a at weights 1 (Hu et al., section 3.2)."""
+    """Return [K, D], half types as float32: each group's weighted sum of rows (Hu et al., section 3.2)."""
     wide = widen(rows)
     sums = [
         noun_weight * wide[list(group.noun)].sum(0) + modifier_weight * wide[list(group.modifiers)].sum(0)

@@ -1,0 +1,272 @@
+"""Unchanged diffusers pipelines that bind: what changes in their rows, what does not, and that nothing is left."""
+
+import gc
+import warnings
+import weakref
+from functools import partial
+
+import pytest
+import torch
+
+from tests.binding.conftest import COLOURS, OBJECTS
+from tome_core.binding import BindingConfig, apply_binding, phrases
+from tome_core.errors import UnsupportedModelError
+from tome_core.speed import SpeedConfig, apply_speed
+
+BARE = "a cat and a dog"
+
+
+def test_the_rows_are_the_papers(pipeline, encode):
+    rows, bare = encode(pipeline, OBJECTS)[0], encode(pipeline, BARE)[0]
+    with apply_binding(pipeline) as handle:
+        bound = encode(pipeline, OBJECTS)[0]
+    assert [(group.noun, group.modifiers) for group in handle.prompts[0].groups] == [((2,), (3, 4)), ((7,), (8, 9, 10))]
+    assert torch.allclose(bound[2], rows[2:5].sum(0), atol=1e-5)
+    assert torch.allclose(bound[7], rows[7:11].sum(0), atol=1e-5)
+    assert torch.equal(bound[[0, 1, 5, 6]], rows[[0, 1, 5, 6]])
+    assert torch.equal(bound[11:72], bare[6:67])
+    assert torch.equal(bound[[3, 4, 8, 9, 10]], bare[71:72].expand(5, -1)) or torch.equal(bound[3], bound[76])
+
+
+@pytest.mark.parametrize("prompt", [OBJECTS, COLOURS])
+def test_strength_0_gives_the_same_bits(pipeline, encode, latents, prompt):
+    rows, picture = encode(pipeline, prompt), latents(pipeline, prompt)
+    with apply_binding(pipeline, BindingConfig(strength=0)) as handle:
+        assert torch.equal(encode(pipeline, prompt), rows)
+        assert torch.equal(latents(pipeline, prompt), picture)
+        assert len(handle.prompts[0].groups) == 2
+    with apply_binding(pipeline):
+        assert not torch.equal(encode(pipeline, prompt), rows)
+        assert not torch.equal(latents(pipeline, prompt), picture)
+
+
+@pytest.mark.parametrize("prompt", ["a cat and a dog", "", "赤い四角", "masterpiece, best quality"])
+def test_a_prompt_without_groups_gives_the_same_bits(pipeline, encode, latents, prompt):
+    rows, picture = encode(pipeline, prompt), latents(pipeline, prompt)
+    with apply_binding(pipeline) as handle:
+        assert torch.equal(encode(pipeline, prompt), rows)
+        assert torch.equal(latents(pipeline, prompt), picture)
+        assert handle.prompts[0].groups == ()
+
+
+def test_markup_never_reaches_the_text_encoder(pipeline, encode):
+    rows = encode(pipeline, COLOURS)
+    marked = "a ~white cat~ and a ~black ^dog~"
+    for strength in (0, 1):
+        with apply_binding(pipeline, BindingConfig(strength=strength)):
+            assert torch.equal(encode(pipeline, marked), encode(pipeline, COLOURS))
+    with apply_binding(pipeline, BindingConfig(strength=0)):
+        assert torch.equal(encode(pipeline, marked), rows)
+
+
+def test_closing_leaves_no_trace(pipeline, encode, latents, traces):
+    modules = [pipeline.unet, pipeline.text_encoder]
+    rows, picture = encode(pipeline, OBJECTS), latents(pipeline, OBJECTS)
+    before, own = [traces(module) for module in modules], sorted(vars(pipeline))
+    handle = apply_binding(pipeline)
+    assert handle.is_installed
+    assert sorted(vars(pipeline)) == sorted([*own, "encode_prompt"])
+    bound = latents(pipeline, OBJECTS)
+    handle.close()
+    handle.close()
+    assert not handle.is_installed
+    assert sorted(vars(pipeline)) == own
+    assert [traces(module) for module in modules] == before
+    assert torch.equal(encode(pipeline, OBJECTS), rows)
+    assert torch.equal(latents(pipeline, OBJECTS), picture)
+    assert not torch.equal(bound, picture)
+
+
+def test_an_exception_inside_with_closes_the_handle(sd15):
+    with pytest.raises(KeyboardInterrupt), apply_binding(sd15) as handle:
+        assert handle.is_installed
+        raise KeyboardInterrupt
+    assert "encode_prompt" not in vars(sd15)
+
+
+def test_applying_twice_replaces_the_earlier_binding(sd15, encode):
+    with apply_binding(sd15, BindingConfig(strength=0.5)):
+        half = encode(sd15, OBJECTS)
+    first = apply_binding(sd15)
+    second = apply_binding(sd15, BindingConfig(strength=0.5))
+    assert not first.is_installed
+    assert torch.equal(encode(sd15, OBJECTS), half)
+    first.close()
+    assert second.is_installed
+    second.close()
+    assert "encode_prompt" not in vars(sd15)
+
+
+def test_anothers_encoding_is_kept_and_given_back(sd15, encode):
+    own = sd15.encode_prompt
+
+    def theirs(*args, **kwargs):
+        rows, negative = own(*args, **kwargs)
+        return 2 * rows, negative
+
+    sd15.encode_prompt = theirs
+    try:
+        rows = encode(sd15, COLOURS)
+        with apply_binding(sd15, BindingConfig(ends="off")):
+            assert torch.allclose(encode(sd15, COLOURS)[0, 3], rows[0, 2:4].sum(0), atol=1e-5)
+        assert sd15.encode_prompt is theirs
+    finally:
+        del sd15.encode_prompt
+
+
+def test_a_closed_handle_is_freed(sd15):
+    handle = apply_binding(sd15)
+    handle.close()
+    gone = weakref.ref(handle)
+    del handle
+    gc.collect()
+    assert gone() is None
+
+
+def test_the_negative_prompt_and_the_pooled_vectors_stay(pipeline):
+    settings = {"device": "cpu", "num_images_per_prompt": 1, "do_classifier_free_guidance": True}
+    settings |= {"prompt": OBJECTS, "negative_prompt": "a red cat with a hat"}
+    with torch.no_grad():
+        plain = pipeline.encode_prompt(**settings)
+        with apply_binding(pipeline):
+            bound = pipeline.encode_prompt(**settings)
+    assert len(plain) == len(bound) == (4 if hasattr(pipeline, "tokenizer_2") else 2)
+    assert not torch.equal(bound[0], plain[0])
+    assert all(torch.equal(*pair) for pair in zip(bound[1:], plain[1:], strict=True))
+
+
+def test_a_batch_of_prompts_and_images_is_each_alone(pipeline, encode):
+    prompts = [OBJECTS, "a cat", COLOURS]
+    with apply_binding(pipeline) as handle:
+        alone = [encode(pipeline, prompt)[0] for prompt in prompts]
+        batch = encode(pipeline, prompts, num_images_per_prompt=2)
+        assert [len(bound.groups) for bound in handle.prompts] == [2, 0, 2]
+    for i, rows in enumerate(alone):
+        assert torch.allclose(batch[2 * i], rows, atol=1e-5)
+        assert torch.equal(batch[2 * i], batch[2 * i + 1])
+
+
+def test_both_towers_of_sdxl_are_bound_each_in_its_columns(sdxl, encode):
+    width = sdxl.text_encoder.config.hidden_size
+    config = BindingConfig(norm="noun", ends="off")
+    rows = encode(sdxl, COLOURS)[0]
+    with apply_binding(sdxl, config):
+        bound = encode(sdxl, COLOURS)[0]
+    for columns in (slice(0, width), slice(width, None)):
+        total = rows[2:4, columns].sum(0)
+        assert torch.allclose(bound[3, columns], total * rows[3, columns].norm() / total.norm(), atol=1e-5)
+
+
+def test_the_end_row_of_sdxls_second_tower_comes_from_the_other_prompt(sdxl, encode):
+    width = sdxl.text_encoder.config.hidden_size
+    rows, bare = encode(sdxl, OBJECTS)[0], encode(sdxl, BARE)[0]
+    with apply_binding(sdxl):
+        bound = encode(sdxl, OBJECTS)[0]
+    with apply_binding(sdxl, BindingConfig(ends="position")):
+        by_place = encode(sdxl, OBJECTS)[0]
+    assert torch.equal(bound[11, width:], bare[6, width:])
+    assert torch.equal(by_place[11, width:], bare[11, width:])
+    assert not torch.equal(bound[11, width:], rows[11, width:])
+
+
+def test_a_second_prompt_binds_its_own_columns(sdxl, encode):
+    width = sdxl.text_encoder.config.hidden_size
+    with apply_binding(sdxl):
+        both = encode(sdxl, OBJECTS, prompt_2=COLOURS)[0]
+        objects, colours = encode(sdxl, OBJECTS)[0], encode(sdxl, COLOURS)[0]
+    assert torch.equal(both[:, :width], objects[:, :width])
+    assert torch.equal(both[:, width:], colours[:, width:])
+
+
+def test_words_of_textual_inversion_are_one_thing(sd15, encode):
+    sd15.tokenizer.add_tokens(["<toy>", "<toy>_1", "<toy>_2"])
+    embeddings = sd15.text_encoder.get_input_embeddings()
+    sd15.text_encoder.resize_token_embeddings(len(sd15.tokenizer))
+    try:
+        with apply_binding(sd15, parser=partial(phrases, listing="<toy>: red")) as handle:
+            encode(sd15, "a red <toy> on a hill")
+        assert [(x.noun, x.modifiers) for x in handle.prompts[0].groups] == [((3, 4, 5), (2,))]
+    finally:
+        sd15.text_encoder.set_input_embeddings(embeddings)
+        sd15.text_encoder.config.vocab_size = embeddings.num_embeddings
+
+
+def test_an_embedding_that_is_given_ready_made_is_left_alone_and_said(sd15, encode, latents):
+    rows = encode(sd15, OBJECTS)
+    with apply_binding(sd15), pytest.warns(UserWarning, match="binding has no effect on prompt_embeds"):
+        noise = torch.Generator().manual_seed(0)
+        given = {"prompt_embeds": rows, "negative_prompt_embeds": torch.zeros_like(rows)}
+        sd15(**given, generator=noise, num_inference_steps=1, width=64, height=64, output_type="latent")
+
+
+@pytest.mark.parametrize("order", ["speed first", "binding first"])
+def test_binding_and_speed_work_together_in_either_order(pipeline, latents, order):
+    config = SpeedConfig(ratio=0.5, levels=(1, 2), parts=("attention", "cross_attention"))
+    with apply_speed(pipeline, config):
+        merged = latents(pipeline, OBJECTS)
+    with apply_binding(pipeline):
+        bound = latents(pipeline, OBJECTS)
+    handles = [partial(apply_speed, pipeline, config), partial(apply_binding, pipeline)]
+    first, second = handles if order == "speed first" else reversed(handles)
+    with first(), second():
+        both = latents(pipeline, OBJECTS)
+    assert torch.isfinite(both).all()
+    assert not any(torch.equal(both, other) for other in (merged, bound))
+    with apply_speed(pipeline, config), apply_binding(pipeline, BindingConfig(strength=0)):
+        assert torch.equal(latents(pipeline, OBJECTS), merged)
+
+
+def test_an_image_is_the_same_alone_and_in_a_batch(sd15, latents):
+    with apply_binding(sd15):
+        alone = latents(sd15, COLOURS, seeds=[1])
+        batch = latents(sd15, [OBJECTS, COLOURS], seeds=[0, 1])
+    assert torch.allclose(batch[1], alone[0], atol=1e-4)
+
+
+def test_half_precision_is_kept(sd15, encode):
+    try:
+        sd15.text_encoder.to(torch.bfloat16)
+        with apply_binding(sd15):
+            assert encode(sd15, OBJECTS).dtype == torch.bfloat16
+    finally:
+        sd15.text_encoder.to(torch.float32)
+
+
+def test_a_subject_that_is_cut_off_is_refused_before_any_work(sd15, latents):
+    prompt = "very " * 74 + "red cat"
+    with apply_binding(sd15), pytest.raises(ValueError, match=r"group must lie within .*, of which 'cat' is cut off"):
+        latents(sd15, prompt)
+    with apply_binding(sd15), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        latents(sd15, "a red cat" + " and so on" * 40)  # what is cut off is of no group
+
+
+@pytest.mark.parametrize(
+    ("missing", "named"),
+    [
+        (["text_encoder"], "StableDiffusionPipeline without text_encoder"),
+        (["tokenizer"], "StableDiffusionPipeline without tokenizer"),
+        (["tokenizer", "text_encoder"], "StableDiffusionPipeline without tokenizer and text_encoder"),
+        (["unet"], "StableDiffusionPipeline"),
+    ],
+)
+def test_a_pipeline_that_lacks_a_part_is_refused(sd15, missing, named):
+    parts = dict(sd15.components) | dict.fromkeys(missing)
+    broken = type(sd15)(**parts, requires_safety_checker=False)
+    with pytest.raises(UnsupportedModelError) as told:
+        apply_binding(broken)
+    supported = "a Stable Diffusion or SDXL pipeline with its tokenizers and CLIP text encoders"
+    assert str(told.value) == f"pipeline must be {supported}, got {named}"
+    assert "encode_prompt" not in vars(broken)
+
+
+def test_a_text_encoder_of_another_kind_is_refused(sd15):
+    parts = dict(sd15.components) | {"text_encoder": torch.nn.Linear(2, 2)}
+    broken = type(sd15)(**parts, requires_safety_checker=False)
+    with pytest.raises(UnsupportedModelError, match="got StableDiffusionPipeline with a Linear"):
+        apply_binding(broken)
+
+
+def test_a_bare_unet_is_refused(sd15):
+    with pytest.raises(UnsupportedModelError, match="got UNet2DConditionModel"):
+        apply_binding(sd15.unet)

@@ -1,0 +1,248 @@
+"""Maps of a running UNet, against the attention scores that diffusers' plain processor computes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention, AttnProcessor
+from torch import Tensor, nn
+
+from tests.binding.conftest import OBJECTS
+from tome_core.binding import apply_binding, record_maps
+from tome_core.binding.attention import resize
+from tome_core.binding.composite import keep_mask
+from tome_core.errors import UnsupportedModelError
+from tome_core.speed import SpeedConfig, apply_speed
+
+ROWS = [2, 7]
+TOKENS = 9
+
+
+@pytest.fixture
+def unet() -> UNet2DConditionModel:
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ("CrossAttnDownBlock2D",) * 2, "up_block_types": ("CrossAttnUpBlock2D",) * 2}
+    sizes = {"block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 4}
+    return UNet2DConditionModel(**blocks, **sizes, cross_attention_dim=12, attention_head_dim=2).eval()  # type: ignore[arg-type]
+
+
+def inputs(batch: int = 2, size: tuple[int, int] = (8, 8), rows: int = TOKENS) -> dict[str, Any]:
+    random = torch.Generator().manual_seed(1)
+    return {
+        "sample": torch.randn(batch, 4, *size, generator=random),
+        "timestep": torch.tensor(500),
+        "encoder_hidden_states": 3 * torch.randn(batch, rows, 12, generator=random),
+    }
+
+
+@pytest.fixture
+def scores(unet, monkeypatch) -> list[Tensor]:
+    """The shares [B, heads, N, T] of each cross-attention, as the layers themselves compute them."""
+    seen: list[Tensor] = []
+    original: Callable[..., Tensor] = Attention.get_attention_scores
+
+    def watch(self: Any, query: Tensor, key: Tensor, mask: Any = None) -> Tensor:
+        result = original(self, query, key, mask)
+        if self.is_cross_attention:
+            seen.append(result.unflatten(0, (-1, self.heads)).detach())
+        return result
+
+    monkeypatch.setattr(Attention, "get_attention_scores", watch)
+    unet.set_attn_processor(AttnProcessor())
+    return seen
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(8, 8), (5, 7), (12, 4), (1, 3)])
+@pytest.mark.parametrize("images", [1, 2, 4])
+def test_the_maps_are_what_the_layers_attend_to(unet, scores, size, images):
+    with record_maps(unet, ROWS, images=images) as recorder:
+        unet(**inputs(4, size))
+    assert len(scores) == 7
+    expected = []
+    for shares in scores:  # [4, heads, N, T]
+        side = 1 if shares.shape[2] == size[0] * size[1] else 2
+        grid = (-(-size[0] // side), -(-size[1] // side))
+        maps = shares[-images:].mean(dim=1)[..., ROWS].transpose(1, 2).unflatten(2, grid)
+        expected.append(resize(maps, size))
+    assert recorder.calls[0].shape == (images, 2, *size)
+    assert torch.allclose(recorder.calls[0], torch.stack(expected).mean(dim=0), atol=1e-5)
+    assert recorder.notes == []
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "config",
+    [
+        SpeedConfig(ratio=0.5, parts=("cross_attention",)),
+        SpeedConfig(ratio=0.4, levels=(1, 2), parts=("attention", "cross_attention", "mlp"), cross_attention_ratio=0.6),
+        SpeedConfig(ratio=0.5, levels=(1, 2), parts=("block",)),
+        SpeedConfig(ratio=0.5, parts=("stack",), matching="window"),
+    ],
+    ids=["cross", "parts", "block", "stack"],
+)
+@pytest.mark.parametrize("size", [(8, 8), (6, 9)])
+def test_merged_image_tokens_are_unmerged(unet, scores, config, size):
+    with apply_speed(unet, config) as speed, record_maps(unet, ROWS, images=2, merging=speed) as recorder:
+        unet(**inputs(4, size))
+        expected = []
+        for shares in scores:
+            grids = [size, (-(-size[0] // 2), -(-size[1] // 2))]
+            maps = shares.mean(dim=1)[..., ROWS].transpose(1, 2)  # [4, 2, N or M]
+            for level, grid in enumerate(grids, start=1):
+                if maps.shape[2] == grid[0] * grid[1]:
+                    break
+                plan = speed.state.plan(level, grid, config.parts[-1] if len(config.parts) == 1 else "cross_attention")
+                if plan is not None and plan.kept == maps.shape[2]:
+                    maps = plan.unmerge(maps.transpose(1, 2)).transpose(1, 2)
+                    break
+            expected.append(resize(maps[-2:].unflatten(2, grid), size))
+    assert min(shares.shape[2] for shares in scores) < size[0] * size[1] // 2
+    assert any(shares.shape[2] not in (size[0] * size[1], grids[1][0] * grids[1][1]) for shares in scores)
+    assert recorder.notes == []
+    assert torch.allclose(recorder.calls[0], torch.stack(expected).mean(dim=0), atol=1e-5)
+
+
+@torch.no_grad()
+def test_merged_tokens_of_an_unnamed_merging_are_left_out_and_said(unet):
+    with apply_speed(unet, SpeedConfig(parts=("cross_attention",))), record_maps(unet, ROWS) as recorder:
+        unet(**inputs())
+    assert recorder.notes == ["32 merged tokens were left out: record_maps needs the handle that merges them"]
+    assert recorder.calls[0].shape == (1, 2, 4, 4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(8, 8), (5, 7)])
+def test_recording_changes_no_bit_and_closing_leaves_no_trace(unet, traces, size):
+    before, untouched = traces(unet), unet(**inputs(2, size)).sample
+    recorder = record_maps(unet, ROWS)
+    assert recorder.is_installed
+    assert traces(unet) != before
+    assert torch.equal(unet(**inputs(2, size)).sample, untouched)
+    recorder.close()
+    recorder.close()
+    assert traces(unet) == before
+    assert len(recorder.calls) == 1
+
+
+@torch.no_grad()
+def test_a_call_that_raises_is_not_recorded_and_disturbs_no_other(unet, traces):
+    before = traces(unet)
+    with record_maps(unet, ROWS) as recorder:
+        unet(**inputs())
+        with pytest.raises(RuntimeError):
+            unet(**inputs() | {"encoder_hidden_states": torch.zeros(2, TOKENS, 5)})
+        unet(**inputs())
+    assert len(recorder.calls) == 2
+    assert torch.equal(*recorder.calls)
+    assert traces(unet) == before
+
+
+def test_an_installation_that_fails_half_way_is_undone(unet, traces, monkeypatch):
+    before = traces(unet)
+    last = [module for module in unet.modules() if isinstance(module, Attention) and module.is_cross_attention][-1]
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        assert traces(unet) != before
+        raise RuntimeError("no hooks here")
+
+    monkeypatch.setattr(last.to_k, "register_forward_hook", fail)
+    with pytest.raises(RuntimeError, match="no hooks here"):
+        record_maps(unet, ROWS)
+    monkeypatch.undo()
+    assert traces(unet) == before
+
+
+@torch.no_grad()
+def test_a_text_mask_is_part_of_the_maps(unet, scores):
+    mask = keep_mask(TOKENS, [3, 4]).expand(2, -1)
+    with record_maps(unet, [2, 3], images=2) as recorder:
+        unet(**inputs(), encoder_attention_mask=mask)
+    assert (recorder.calls[0][:, 1] < 1e-6).all()
+    full = scores[0].mean(dim=1)[..., 2].unflatten(1, (8, 8))
+    assert (recorder.calls[0][:, 0] > 0).all() and full.shape == (2, 8, 8)
+
+
+@torch.no_grad()
+def test_rows_in_another_order_give_the_same_picture_and_their_maps_go_with_them(unet):
+    order = torch.randperm(TOKENS, generator=torch.Generator().manual_seed(2))
+    given = inputs()
+    with record_maps(unet, [2]) as first:
+        untouched = unet(**given).sample
+    moved = given | {"encoder_hidden_states": given["encoder_hidden_states"][:, order]}
+    with record_maps(unet, [order.tolist().index(2)]) as second:
+        assert relative(unet(**moved).sample, untouched) < 1e-5
+    assert torch.allclose(first.calls[0], second.calls[0], atol=1e-5)
+
+
+@torch.no_grad()
+def test_masking_rows_is_removing_them_and_zeroing_is_not(unet):
+    given, kept = inputs(), keep_mask(TOKENS, [3, 4])
+    rows = given["encoder_hidden_states"]
+    removed = unet(**given | {"encoder_hidden_states": rows[:, kept]}).sample
+    masked = unet(**given, encoder_attention_mask=kept.expand(2, -1)).sample
+    zeroed = unet(**given | {"encoder_hidden_states": rows * kept[:, None]}).sample
+    assert relative(masked, removed) < 1e-5
+    assert relative(zeroed, removed) > 1e-4
+
+
+@torch.no_grad()
+def test_one_row_alone_has_every_map_at_1(unet):
+    with record_maps(unet, [0], images=2) as recorder:
+        unet(**inputs(rows=1))
+    assert torch.allclose(recorder.calls[0], torch.ones(2, 1, 8, 8), atol=1e-6)
+
+
+def test_a_pipeline_records_a_map_a_call_and_the_composites_differ_from_the_words(pipeline, latents):
+    with record_maps(pipeline, ROWS) as plain:
+        latents(pipeline, OBJECTS)
+    with apply_binding(pipeline), record_maps(pipeline, ROWS) as bound:
+        latents(pipeline, OBJECTS)
+    assert len(plain.calls) == len(bound.calls) >= 2  # PNDM calls the model once more than there are steps
+    assert plain.mean().shape[:2] == (1, 2)
+    assert torch.allclose(plain.mean(), sum(plain.calls) / len(plain.calls))
+    assert (bound.mean() - plain.mean()).abs().max() > 1e-5
+
+
+def test_maps_are_those_of_the_prompt_and_not_of_the_negative_one(sd15, latents):
+    recorded = []
+    for negative in ("", "a green tower"):
+        with record_maps(sd15, ROWS) as recorder:
+            latents(sd15, OBJECTS, negative_prompt=negative, num_inference_steps=1)
+        recorded.append(recorder.mean())
+    assert torch.allclose(*recorded, atol=1e-6)
+
+
+@torch.no_grad()
+def test_a_batch_of_other_images_is_left_out_and_said(unet):
+    with record_maps(unet, ROWS, images=3) as recorder:
+        unet(**inputs())
+    assert recorder.notes == ["a batch of 2 rows is not of 3 images: it was left out"]
+    with pytest.raises(ValueError, match="calls must be one or more before there is a mean, got none"):
+        recorder.mean()
+
+
+@pytest.mark.parametrize(
+    ("rows", "images", "sentence"),
+    [
+        ([], 1, r"rows must be one or more numbers from 0 up, got \[\]"),
+        ([-1], 1, r"rows must be one or more numbers from 0 up, got \[-1\]"),
+        ([1], 0, "images must be a whole number from 1 up, got 0"),
+    ],
+)
+def test_wrong_numbers_are_refused(unet, traces, rows, images, sentence):
+    before = traces(unet)
+    with pytest.raises(ValueError, match=sentence):
+        record_maps(unet, rows, images=images)
+    assert traces(unet) == before
+
+
+def test_a_model_without_cross_attention_is_refused():
+    with pytest.raises(UnsupportedModelError, match=r"model must be a UNet with cross-attention, .* got Linear"):
+        record_maps(nn.Linear(2, 2), ROWS)
+
+
+def relative(got: Tensor, expected: Tensor) -> float:
+    return ((got - expected).norm() / expected.norm()).item()

@@ -1,0 +1,162 @@
+"""Binding on diffusers: `apply_binding(pipeline, config)`, until `close()` or the end of a `with`."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .composite import Layout, RowGroup, bind_rows
+from .config import BindingConfig
+from .diffusers_towers import Tower, find_towers
+from .parse import Parse
+from .phrases import phrases
+from .table import row_groups
+
+Parser = Callable[[str], Parse]
+
+
+def apply_binding(
+    pipeline: object, config: BindingConfig | None = None, *, parser: Parser = phrases
+) -> "BindingHandle":
+    """Bind every prompt that a pipeline encodes from now on; return the handle that takes it back.
+
+    Hu et al. 2024, the part without gradients: composite tokens and end-token substitution, for one more run of the
+    text encoder a prompt. Markup is taken out of the prompt whatever the config. The negative prompt and the pooled
+    vectors stay as they are (the paper does not discuss these; its code keeps them). Until it is closed the pipeline
+    object has an `encode_prompt` of its own; its class, modules and weights are not touched. An earlier binding of the
+    same pipeline is closed first.
+
+    Where SDXL gets a second prompt, each text encoder's rows are bound by its own prompt.
+
+    Args:
+        pipeline: `StableDiffusionPipeline`, `StableDiffusionXLPipeline`, or one that encodes prompts as these do.
+        config: how to bind; None for the defaults.
+        parser: from a prompt to its groups and its text without markup.
+
+    Raises:
+        UnsupportedModelError: the pipeline lacks a text encoder, a tokenizer or a UNet, or they are none of CLIP's.
+            Nothing is changed.
+    """
+    towers = find_towers(pipeline)
+    earlier = getattr(vars(pipeline).get("encode_prompt"), "__self__", None)
+    if isinstance(earlier, BindingHandle):
+        earlier.close()
+    handle = BindingHandle(pipeline, config or BindingConfig(), parser, towers)
+    handle._install()
+    return handle
+
+
+@dataclass(frozen=True)
+class BoundPrompt:
+    """What was bound in one prompt: its parse, and the rows of each group for the first text encoder."""
+
+    parse: Parse
+    groups: tuple[RowGroup, ...]
+
+
+class BindingHandle:
+    """Binding as it is installed on one pipeline; made by `apply_binding`.
+
+    Attributes:
+        config: how prompts are bound.
+        prompts: what was bound in each prompt of the last call; empty before the first.
+    """
+
+    def __init__(self, pipeline: Any, config: BindingConfig, parser: Parser, towers: tuple[Tower, ...]) -> None:
+        self.config = config
+        self.prompts: tuple[BoundPrompt, ...] = ()
+        self._pipeline = pipeline
+        self._parser = parser
+        self._towers = towers
+        self._encode: Callable[..., Any] = pipeline.encode_prompt
+        self._signature = signature(type(pipeline).encode_prompt)  # another tool's may tell less
+        self._own = vars(pipeline).get("encode_prompt")  # another tool's, if it put one there
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the pipeline binds by this handle."""
+        return getattr(vars(self._pipeline).get("encode_prompt"), "__self__", None) is self
+
+    def read(self, prompt: str) -> BoundPrompt:
+        """Return what will be bound in a prompt, for the first text encoder.
+
+        Raises:
+            ValueError: a group is cut off by the end of what the model reads, or the parser refuses the prompt.
+        """
+        parse = self._parser(prompt)
+        return BoundPrompt(parse, _layout(self._towers[0], parse).groups)
+
+    def close(self) -> None:
+        """Give the pipeline its own encoding back. Closing again does nothing."""
+        if not self.is_installed:
+            return
+        del self._pipeline.encode_prompt
+        if self._own is not None:
+            self._pipeline.encode_prompt = self._own
+
+    def __enter__(self) -> "BindingHandle":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _install(self) -> None:
+        self._pipeline.encode_prompt = self._encode_bound
+
+    def _encode_bound(self, *args: Any, **kwargs: Any) -> Any:
+        """Do what the pipeline's `encode_prompt` does, and bind the rows of the prompt."""
+        self.prompts = ()
+        given = self._signature.bind(self._pipeline, *args, **kwargs).arguments
+        given = dict(list(given.items())[1:])  # without the pipeline itself
+        if given.get("prompt") is None or given.get("prompt_embeds") is not None:
+            warnings.warn("binding has no effect on prompt_embeds: it has one on a prompt in words", stacklevel=3)
+            return self._encode(*args, **kwargs)
+        names = ["prompt"]
+        if given.get("prompt_2"):
+            names.append("prompt_2")
+        parses = {name: [self._parser(text) for text in _as_list(given[name])] for name in names}
+        by_tower = [
+            parses["prompt_2"] if tower.is_second and "prompt_2" in parses else parses["prompt"]
+            for tower in self._towers
+        ]
+        layouts = [[_layout(tower, parse) for parse in own] for tower, own in zip(self._towers, by_tower, strict=True)]
+        self.prompts = tuple(map(BoundPrompt, by_tower[0], (layout.groups for layout in layouts[0])))
+        encoded = self._encode(**given | {name: _like(given[name], [x.text for x in parses[name]]) for name in names})
+        has_groups = any(layout.groups for own in layouts for layout in own)
+        if self.config.is_neutral or not has_groups:
+            return encoded
+        images = given.get("num_images_per_prompt") or 1
+        rows = encoded[0][::images]  # [prompts, T, D]; the images of one prompt share theirs
+        bare_rows = rows
+        if self.config.ends != "off":
+            bare = {name: [parse.bare for parse in parses[name]] for name in names}
+            alone = {"num_images_per_prompt": 1, "do_classifier_free_guidance": False}
+            bare_rows = self._encode(**given | bare | alone)[0]
+        bound = torch.stack([self._bind(rows[i], bare_rows[i], [own[i] for own in layouts]) for i in range(len(rows))])
+        return (bound.repeat_interleave(images, dim=0), *encoded[1:])
+
+    def _bind(self, rows: Tensor, bare_rows: Tensor, layouts: Sequence[Layout]) -> Tensor:
+        """Return the bound rows [T, D] of one prompt, whose columns are those of each text encoder in turn."""
+        widths = [tower.width for tower in self._towers]
+        parts = zip(rows.split(widths, dim=-1), bare_rows.split(widths, dim=-1), layouts, strict=True)
+        return torch.cat([bind_rows(own, bare, layout, self.config) for own, bare, layout in parts], dim=-1)
+
+
+def _layout(tower: Tower, parse: Parse) -> Layout:
+    groups = row_groups(parse, tower.read(parse.text))
+    return Layout(groups, (tower.end_of(parse.text),), (tower.end_of(parse.bare),))
+
+
+def _as_list(prompt: str | list[str]) -> list[str]:
+    return [prompt] if isinstance(prompt, str) else prompt
+
+
+def _like(prompt: str | list[str], texts: list[str]) -> str | list[str]:
+    return texts[0] if isinstance(prompt, str) else texts
