@@ -19,6 +19,6 @@ def test_every_relative_link_leads_somewhere(page: Path):
 
 def test_the_python_examples_are_python():
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         compile(example, "README.md", "exec")

@@ -216,6 +216,17 @@ def test_binding_and_speed_work_together_in_either_order(pipeline, latents, orde
         assert torch.equal(latents(pipeline, OBJECTS), merged)
 
 
+@pytest.mark.parametrize("settings", [{"guidance_scale": 1.0}, {"width": 96, "height": 40}])
+def test_without_guidance_and_at_any_aspect(pipeline, latents, settings):
+    untouched = latents(pipeline, OBJECTS, **settings)
+    with apply_binding(pipeline):
+        bound = latents(pipeline, OBJECTS, **settings)
+        assert torch.equal(latents(pipeline, OBJECTS, **settings), bound)
+    with apply_binding(pipeline, BindingConfig(strength=0)):
+        assert torch.equal(latents(pipeline, OBJECTS, **settings), untouched)
+    assert not torch.equal(bound, untouched)
+
+
 def test_an_image_is_the_same_alone_and_in_a_batch(sd15, latents):
     with apply_binding(sd15):
         alone = latents(sd15, COLOURS, seeds=[1])

@@ -16,6 +16,7 @@ from tome_core.demo import CHECKPOINT
 GENERATE = ("generate", "a red square", "--size", "64", "--steps", "1")
 DEMO = ("demo", "--size", "64", "--steps", "1")
 BENCH = ("bench", "speed", "--size", "64", "--repeats", "1")
+BIND = ("bind", "a red circle and a blue square", "--size", "64", "--steps", "1")
 QUALITY = ("bench", "quality", "--size", "64", "--steps", "1", "--prompts", "1", "--skip-gate")
 
 WRONG_WORDS = [
@@ -47,6 +48,16 @@ WRONG_WORDS = [
     (DEMO, "--ratios 0.5,nan", "ratio must be a number from 0 to 1, got nan"),
     (DEMO, "--ratios all", "--ratios must be numbers such as 0.5,0.75, got 'all'"),
     (DEMO, "--levels 7", "levels must be among (1, 2, 3, 4) on this UNet2DConditionModel, got (7,)"),
+    (BIND, "--strength 2", "strength must be a number from 0 to 1, got 2.0"),
+    (BIND, "--strength much", "--strength must look like 1, got 'much' (see tome bind --help)"),
+    (BIND, "--norm max", "norm must be one of ('none', 'noun', 'mean'), got 'max'"),
+    (BIND, "--removed mask", "removed must be one of ('fill', 'zero', 'keep'), got 'mask'"),
+    (BIND, "--groups dog:red", "groups must name words of the prompt, got 'dog'"),
+    (BIND, "--groups circle:", "groups must be like 'cat: red, wearing a hat; dog: black', got 'circle:'"),
+    (BIND, "--groups circle:red;square:red", "groups must not share words, got 'red' twice"),
+    (BIND, "--ratio 2", "ratio must be a number from 0 to 1, got 2.0"),
+    (BIND, "--levels 7 --ratio 0.5", "levels must be among (1, 2, 3, 4) on this UNet2DConditionModel, got (7,)"),
+    (BIND, "--model missing.safetensors", "missing.safetensors does not exist"),
     (BENCH, "--ratio -1", "ratio must be a number from 0 to 1, got -1.0"),
     (BENCH, "--methods theirs", "methods must be among untouched, ours, todo, tomesd, got 'theirs'"),
     (BENCH, "--methods ours:speed=2", "ours has no setting 'speed'; it has ratio, levels, parts"),
@@ -107,6 +118,20 @@ def test_a_prompt_that_is_missing(mistake):
     assert mistake("generate").startswith("the following arguments are required: PROMPT (see tome generate --help)")
 
 
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("a ~red circle and a square", "group must end in ~, got '~red circle and a square'"),
+        ("a ~~ circle", "group must hold a thing and what is said of it, got '~~'"),
+        ("a ~circle~", "group must hold a thing and what is said of it, got '~circle~'"),
+        ("a circle", "prompt must say something of a thing, such as 'a red cat' or ~...~, got 'a circle'"),
+        ("", "prompt must say something of a thing, such as 'a red cat' or ~...~, got ''"),
+    ],
+)
+def test_a_prompt_in_which_nothing_can_be_bound(mistake, prompt, expected):
+    assert mistake("bind", prompt) == f"{expected}\n"
+
+
 def test_a_truncated_checkpoint(mistake, tmp_path):
     path = tmp_path / "cut.safetensors"
     path.write_bytes(CHECKPOINT.read_bytes()[:1_000_000])
@@ -153,10 +178,19 @@ def test_a_model_without_transformer_blocks(mistake, plain_model, command):
         (*DEMO, "--out", "file/b"),
         (*DEMO, "--out", "file"),
         (*BENCH, "--json", "file/c.json"),
+        (*BIND, "--out", "file/e"),
         (*QUALITY, "--sheet", "file/d.png"),
         (*QUALITY, "--cache", "file"),
     ],
-    ids=["generate", "demo below a file", "demo is a file", "bench", "quality below a file", "quality into a file"],
+    ids=[
+        "generate",
+        "demo below a file",
+        "demo is a file",
+        "bench",
+        "bind",
+        "quality below a file",
+        "quality into a file",
+    ],
 )
 def test_a_file_where_a_folder_should_be_is_told_before_any_work(mistake, tmp_path, monkeypatch, words):
     (tmp_path / "file").write_text("in the way")
@@ -183,7 +217,9 @@ def test_a_plot_without_matplotlib(mistake, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "command", [GENERATE, DEMO, BENCH, QUALITY], ids=["generate", "demo", "bench speed", "bench quality"]
+    "command",
+    [GENERATE, DEMO, BIND, BENCH, QUALITY],
+    ids=["generate", "demo", "bind", "bench speed", "bench quality"],
 )
 @pytest.mark.parametrize("library", ["diffusers", "transformers"])
 def test_a_library_that_is_not_installed(mistake, monkeypatch, command, library):

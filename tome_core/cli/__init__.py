@@ -1,4 +1,4 @@
-"""The terminal's door to the suite: `tome demo`, `tome generate`, `tome bench speed`; one file a command."""
+"""The terminal's door to the suite: `tome demo`, `tome generate`, `tome bind` and more; one file a command."""
 
 from .entry import main, run
 

@@ -29,6 +29,9 @@ class Command:
 COMMANDS: Final = (
     Command("demo", ".demo", "a sheet of pictures, untouched and merged side by side; needs nothing but this package"),
     Command("generate", ".generate", "a picture from a prompt, with your own checkpoint or the demo model"),
+    Command(
+        "bind", ".bind", "what a prompt says of which thing, and the picture with that bound, beside the untouched one"
+    ),
     Command("bench speed", ".bench.speed", "what merging is worth on this machine, beside tomesd, in one run"),
     Command("bench quality", ".bench.quality", "what merging does to pictures, judged and measured on the demo model"),
 )
@@ -37,6 +40,7 @@ start here:
   tome demo
   tome generate "a red square"
   tome generate "a lighthouse at dusk" --model model.safetensors --ratio 0.5 --compare
+  tome bind "a red circle and a blue square"
   tome bench speed --model model.safetensors
 
 Each command tells more: tome generate --help

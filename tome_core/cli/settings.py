@@ -4,25 +4,24 @@ import argparse
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, fields
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from ..binding import BindingConfig
 from ..speed import Matcher, SpeedConfig, SpeedHandle, apply_speed
 from .console import Parser, UserError
 
+_Config = TypeVar("_Config", SpeedConfig, BindingConfig)
 _SWITCH: Final = ("off", "on")
 
 
 def add_settings(parser: Parser, names: Iterable[str]) -> None:
     """Add an argument for each named field of `SpeedConfig`. What is not given stays None and keeps its default."""
-    group = parser.add_argument_group("token merging")
-    for name in names:
-        setting = _field(name)
-        group.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=_argument_type(setting),
-            metavar=_placeholder(setting),
-            help=_help(setting),
-        )
+    _add_arguments(parser, "token merging", [_field(name) for name in names])
+
+
+def add_binding_settings(parser: Parser) -> None:
+    """Add an argument for each field of `BindingConfig`. What is not given stays None and keeps its default."""
+    _add_arguments(parser, "binding", fields(BindingConfig))
 
 
 def new_config(values: Mapping[str, Any]) -> SpeedConfig:
@@ -30,10 +29,15 @@ def new_config(values: Mapping[str, Any]) -> SpeedConfig:
 
     Raises `UserError` in the config's own words.
     """
-    try:
-        return SpeedConfig(**{name: value for name, value in values.items() if value is not None})
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    return _new(SpeedConfig, values)
+
+
+def new_binding_config(arguments: argparse.Namespace) -> BindingConfig:
+    """Return the config that the arguments of `add_binding_settings` ask for.
+
+    Raises `UserError` in the config's own words.
+    """
+    return _new(BindingConfig, {setting.name: getattr(arguments, setting.name) for setting in fields(BindingConfig)})
 
 
 def merge(model: object, config: SpeedConfig, *, matcher: Matcher | None = None) -> SpeedHandle:
@@ -49,7 +53,33 @@ def parse_setting(name: str, text: str) -> Any:
 
     Raises `ValueError` for text that is no such value; whether the value is allowed is for the config to say.
     """
-    setting = _field(name)
+    return _parse(_field(name), text)
+
+
+def setting_names() -> tuple[str, ...]:
+    """Return the names of every field of `SpeedConfig`."""
+    return tuple(setting.name for setting in fields(SpeedConfig))
+
+
+def _new(config: type[_Config], values: Mapping[str, Any]) -> _Config:
+    try:
+        return config(**{name: value for name, value in values.items() if value is not None})
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _add_arguments(parser: Parser, title: str, settings: Iterable["Field[Any]"]) -> None:
+    group = parser.add_argument_group(title)
+    for setting in settings:
+        group.add_argument(
+            f"--{setting.name.replace('_', '-')}",
+            type=_argument_type(setting),
+            metavar=_placeholder(setting),
+            help=_help(setting),
+        )
+
+
+def _parse(setting: "Field[Any]", text: str) -> Any:
     default = setting.default
     if isinstance(default, bool):
         return bool(_SWITCH.index(text))  # raises ValueError
@@ -57,11 +87,6 @@ def parse_setting(name: str, text: str) -> Any:
         return _kind(setting)(text)
     kind = type(default[0])
     return tuple(kind(item) for item in re.split(r"[,+x]" if kind is int else r"[,+]", text))
-
-
-def setting_names() -> tuple[str, ...]:
-    """Return the names of every field of `SpeedConfig`."""
-    return tuple(setting.name for setting in fields(SpeedConfig))
 
 
 def _field(name: str) -> "Field[Any]":
@@ -76,7 +101,7 @@ def _kind(setting: "Field[Any]") -> type:
 def _argument_type(setting: "Field[Any]") -> Callable[[str], Any]:
     def parse(text: str) -> Any:
         try:
-            return parse_setting(setting.name, text)
+            return _parse(setting, text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"must look like {_written(setting.default)}, got {text!r}") from None
 

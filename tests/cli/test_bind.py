@@ -1,0 +1,123 @@
+"""`tome bind`: the parse, two pictures from the same noise, and maps as pictures and numbers."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tome_core.cli import bind
+
+PROMPT = "a red circle and a blue square"
+TOLD = "circle (red); square (blue)"
+QUICK = ("--size", 64, "--steps", 1)
+
+
+def report(tmp_path):
+    return json.loads((tmp_path / "tome-bind" / "maps.json").read_text())
+
+
+def test_it_tells_the_parse_and_writes_pictures_and_maps(tome, tmp_path):
+    told = tome("bind", PROMPT, *QUICK, "--seed", 3)
+    assert (told.code, told.err) == (0, "")
+    assert told.out.startswith(f"{TOLD}\nmaps of two things lie on each other (0 apart, 1 the same): untouched 0.")
+    assert told.out.endswith("Open tome-bind/pictures.png and tome-bind/maps.png\n")
+    names = sorted(path.name for path in (tmp_path / "tome-bind").iterdir())
+    assert names == ["maps.json", "maps.png", "pictures.png"]
+    picture = Image.open(tmp_path / "tome-bind" / "pictures.png")
+    assert (picture.text["prompt"], picture.text["seed"]) == (PROMPT, "3")
+    assert Image.open(tmp_path / "tome-bind" / "maps.png").width > picture.width
+
+
+def test_the_numbers_are_those_of_the_maps(tome, tmp_path):
+    tome("bind", PROMPT, *QUICK, "--strength", 0.5)
+    told = report(tmp_path)
+    assert told["settings"]["binding"]["strength"] == 0.5
+    assert told["parse"]["told"] == TOLD
+    assert told["parse"]["without_attributes"] == "a circle and a square"
+    assert told["parse"]["groups"][1] == {
+        "subject": "square",
+        "modifiers": ["blue"],
+        "spans": {"subject": [24, 30], "modifiers": [[19, 23]]},
+        "rows": {"noun": [7], "modifiers": [6]},
+    }
+    for name in ("untouched", "bound"):
+        figures = told["maps"][name]
+        mean = np.array(figures["mean"])
+        assert mean.shape == (2, 8, 8)
+        assert ((mean >= 0) & (mean <= 1)).all()
+        assert len(figures["entropy_nats_by_call"]) == figures["calls"] == 1
+        shares = mean / mean.sum(axis=(1, 2), keepdims=True)
+        assert figures["entropy_nats"] == pytest.approx((-shares * np.log(shares)).sum(axis=(1, 2)).tolist(), abs=1e-3)
+        assert figures["overlap"][0][1] == pytest.approx(np.minimum(*shares).sum(), abs=1e-3)
+    assert told["maps"]["untouched"]["mean"] != told["maps"]["bound"]["mean"]
+
+
+@pytest.fixture
+def pictures(monkeypatch):
+    """The pictures of each run, in the order in which they are drawn."""
+    kept, whole = [], bind.draw
+
+    def keep(*words):
+        drawn = whole(*words)
+        kept.append(np.array(drawn.pictures[0]))
+        return drawn
+
+    monkeypatch.setattr(bind, "draw", keep)
+    return kept
+
+
+def test_the_first_picture_is_the_untouched_pipelines_and_strength_0_draws_it_again(tome, pictures, demo_model):
+    options = {"num_inference_steps": 2, "guidance_scale": 3.0, "width": 64, "height": 64}
+    expected = demo_model(PROMPT, generator=torch.Generator().manual_seed(5), **options).images[0]
+    words = ("--size", 64, "--steps", 2, "--seed", 5, "--guidance", 3)
+    tome("bind", "a ~red circle~ and a ~blue square~", *words, "--strength", 0)
+    tome("bind", PROMPT, *words)
+    assert (pictures[0] == np.array(expected)).all()
+    assert (pictures[1] == pictures[0]).all()
+    assert (pictures[2] == pictures[0]).all()
+    assert (pictures[3] != pictures[0]).any()
+
+
+def test_no_trace_is_left_on_the_model(tome, demo_model):
+    assert tome("bind", PROMPT, *QUICK, "--ratio", 0.5, "--parts", "block").code == 0
+    assert "encode_prompt" not in vars(demo_model)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in demo_model.unet.modules())
+
+
+def test_image_tokens_merge_in_both_pictures_and_the_maps_stay_whole(tome, tmp_path, pictures):
+    tome("bind", PROMPT, *QUICK)
+    told = tome("bind", PROMPT, *QUICK, "--ratio", 0.5, "--parts", "cross_attention")
+    assert (told.code, told.err) == (0, "")
+    assert np.array(report(tmp_path)["maps"]["bound"]["mean"]).shape == (2, 8, 8)
+    assert (pictures[0] != pictures[2]).any()
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ((PROMPT,), TOLD),
+        (("a cat and a dog",), "no groups"),
+        (("a red ~shiny ^circle~ and a blue square",), "circle (shiny)"),
+        ((PROMPT, "--groups", "square: red; circle: blue"), "circle (blue); square (red)"),
+    ],
+)
+def test_the_parse_alone_needs_no_model(tome, tmp_path, monkeypatch, words, line):
+    monkeypatch.setattr(bind, "open_pipeline", None)
+    assert tome("bind", *words, "--parse") == (0, f"{line}\n", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_words_that_the_demo_model_was_not_taught_are_noted(tome):
+    told = tome("bind", "a red dog", *QUICK)
+    assert told.err.startswith("tome: note: the demo model was not taught 'dog'")
+    assert "one group: there is no other one" in told.out
+
+
+def test_a_thing_that_is_cut_off_is_told_in_one_line_and_nothing_is_drawn(tome, tmp_path):
+    told = tome("bind", "a circle " + "and so on " * 24 + "and a red square", *QUICK)
+    assert told.code == 2
+    assert told.err.splitlines()[-1].startswith("tome: error: group must lie within what the model reads, got 'red")
+    assert told.out == ""
+    assert list(tmp_path.iterdir()) == []
