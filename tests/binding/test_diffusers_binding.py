@@ -1,7 +1,6 @@
 """Unchanged diffusers pipelines that bind: what changes in their rows, what does not, and that nothing is left."""
 
 import gc
-import warnings
 import weakref
 from functools import partial
 
@@ -34,7 +33,8 @@ def test_strength_0_gives_the_same_bits(pipeline, encode, latents, prompt):
     with apply_binding(pipeline, BindingConfig(strength=0)) as handle:
         assert torch.equal(encode(pipeline, prompt), rows)
         assert torch.equal(latents(pipeline, prompt), picture)
-        assert len(handle.prompts[0].groups) == 2
+        assert handle.prompts[0].groups == ()
+        assert len(handle.prompts[0].parse.groups) == len(handle.read(prompt).groups) == 2
     with apply_binding(pipeline):
         assert not torch.equal(encode(pipeline, prompt), rows)
         assert not torch.equal(latents(pipeline, prompt), picture)
@@ -247,9 +247,12 @@ def test_a_subject_that_is_cut_off_is_refused_before_any_work(sd15, latents):
     prompt = "very " * 74 + "red cat"
     with apply_binding(sd15), pytest.raises(ValueError, match=r"group must lie within .*, of which 'cat' is cut off"):
         latents(sd15, prompt)
-    with apply_binding(sd15), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with apply_binding(sd15) as handle:
         latents(sd15, "a red cat" + " and so on" * 40)  # what is cut off is of no group
+        assert len(handle.prompts[0].groups) == 1
+    untouched = latents(sd15, prompt)
+    with apply_binding(sd15, BindingConfig(strength=0)):
+        assert torch.equal(latents(sd15, prompt), untouched)
 
 
 @pytest.mark.parametrize(

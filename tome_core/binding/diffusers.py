@@ -64,7 +64,7 @@ class BindingHandle:
 
     Attributes:
         config: how prompts are bound.
-        prompts: what was bound in each prompt of the last call; empty before the first.
+        prompts: what was bound in each prompt of the last call: no rows at strength 0. Empty before the first call.
     """
 
     def __init__(self, pipeline: Any, config: BindingConfig, parser: Parser, towers: tuple[Tower, ...]) -> None:
@@ -118,20 +118,15 @@ class BindingHandle:
         if given.get("prompt") is None or given.get("prompt_embeds") is not None:
             warnings.warn("binding has no effect on prompt_embeds: it has one on a prompt in words", stacklevel=3)
             return self._encode(*args, **kwargs)
-        names = ["prompt"]
-        if given.get("prompt_2"):
-            names.append("prompt_2")
+        names = ["prompt", "prompt_2"] if given.get("prompt_2") else ["prompt"]
         parses = {name: [self._parser(text) for text in _as_list(given[name])] for name in names}
-        by_tower = [
-            parses["prompt_2"] if tower.is_second and "prompt_2" in parses else parses["prompt"]
-            for tower in self._towers
-        ]
-        layouts = [[_layout(tower, parse) for parse in own] for tower, own in zip(self._towers, by_tower, strict=True)]
-        self.prompts = tuple(map(BoundPrompt, by_tower[0], (layout.groups for layout in layouts[0])))
+        by_tower = [parses["prompt_2" if tower.is_second and len(names) > 1 else "prompt"] for tower in self._towers]
+        layouts = [] if self.config.is_neutral else self._layouts(by_tower)
         encoded = self._encode(**given | {name: _like(given[name], [x.text for x in parses[name]]) for name in names})
-        has_groups = any(layout.groups for own in layouts for layout in own)
-        if self.config.is_neutral or not has_groups:
+        if not any(layout.groups for own in layouts for layout in own):
+            self.prompts = tuple(BoundPrompt(parse, ()) for parse in by_tower[0])
             return encoded
+        self.prompts = tuple(map(BoundPrompt, by_tower[0], (layout.groups for layout in layouts[0])))
         images = given.get("num_images_per_prompt") or 1
         rows = encoded[0][::images]  # [prompts, T, D]; the images of one prompt share theirs
         bare_rows = rows
@@ -142,6 +137,10 @@ class BindingHandle:
         bound = torch.stack([self._bind(rows[i], bare_rows[i], [own[i] for own in layouts]) for i in range(len(rows))])
         return (bound.repeat_interleave(images, dim=0), *encoded[1:])
 
+    def _layouts(self, parses: Sequence[Sequence[Parse]]) -> list[list[Layout]]:
+        """Return the layout of each prompt for each text encoder, given the parses that each one reads."""
+        return [[_layout(tower, parse) for parse in own] for tower, own in zip(self._towers, parses, strict=True)]
+
     def _bind(self, rows: Tensor, bare_rows: Tensor, layouts: Sequence[Layout]) -> Tensor:
         """Return the bound rows [T, D] of one prompt, whose columns are those of each text encoder in turn."""
         widths = [tower.width for tower in self._towers]
@@ -150,6 +149,8 @@ class BindingHandle:
 
 
 def _layout(tower: Tower, parse: Parse) -> Layout:
+    if not parse.groups:
+        return Layout((), (), ())
     groups = row_groups(parse, tower.read(parse.text))
     return Layout(groups, (tower.end_of(parse.text),), (tower.end_of(parse.bare),))
 

@@ -2,25 +2,23 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from .. import __version__
-from ..binding import BindingConfig, BoundPrompt, MapRecorder, Parse, apply_binding, overlay, phrases, record_maps
-from ..binding.attention import entropy, overlap
+from ..binding import BindingConfig, BoundPrompt, Parse, apply_binding, phrases, record_maps
 from ..checkpoints.prediction import PREDICTION_TYPES
 from ..demo import DEMO_GUIDANCE
 from ..speed import SpeedHandle
 from .arguments import add_device, add_sampling, number
+from .bind_files import Pair, Version, tell_overlap, write_pair
 from .console import DONE, Parser, UserError, note, progress
-from .files import check_folder, write_json, write_png
-from .grid import Heading, draw_sheet
+from .files import check_folder
 from .libraries import quiet_diffusers
 from .machine import Clock, choose_device, choose_dtype
 from .models import DEMO, default_size, open_pipeline, warn_of_length, warn_of_words
-from .sampling import Drawn, Request, draw
+from .sampling import Request, draw
 from .settings import add_binding_settings, add_settings, merge, new_binding_config, new_config
 
 DESCRIPTION: Final = """\
@@ -58,15 +56,6 @@ def add_arguments(parser: Parser) -> None:
     add_device(parser)
 
 
-@dataclass(frozen=True)
-class Version:
-    """One of the two pictures, and the maps of its groups over the model calls."""
-
-    name: str
-    drawn: Drawn
-    recorder: MapRecorder
-
-
 def execute(arguments: argparse.Namespace) -> int:
     """Read the prompt, draw it twice, write and tell."""
     config = new_binding_config(arguments)
@@ -90,8 +79,9 @@ def execute(arguments: argparse.Namespace) -> int:
         with merge(pipeline, speed) as merging:
             print(parse)
             versions = _draw(pipeline, arguments, request, (BindingConfig(strength=0), config), merging, bound)
-    _write(arguments, request, bound, versions, {"binding": asdict(config), "speed": asdict(speed)})
-    print(_overlaps(bound.parse, versions))
+    settings = {"model": Path(arguments.model).name, "binding": asdict(config), "speed": asdict(speed)}
+    write_pair(arguments.out, Pair(request, arguments.seed, bound, versions, settings))
+    print(tell_overlap(bound.parse, versions))
     print(f"\nOpen {arguments.out / 'pictures.png'} and {arguments.out / 'maps.png'}")
     return DONE
 
@@ -140,82 +130,3 @@ def _draw(
     for sentence in dict.fromkeys(sentence for version in versions for sentence in version.recorder.notes):
         note(sentence)
     return versions
-
-
-def _write(
-    arguments: argparse.Namespace,
-    request: Request,
-    bound: BoundPrompt,
-    versions: Sequence[Version],
-    settings: dict[str, Any],
-) -> None:
-    parse, texts = bound.parse, {"prompt": request.prompt, "seed": str(arguments.seed), "tome_version": __version__}
-    pictures = [version.drawn.pictures[0] for version in versions]
-    footer = f"tome-suite {__version__} · {request.width} x {request.height} pixels · {request.steps} steps"
-    footer += f" · seed {arguments.seed}"
-    names = [version.name for version in versions]
-    sheet = draw_sheet(parse.text, [Heading(name) for name in names], [""], [pictures], footer)
-    headings = [Heading("picture"), *_headings(parse)]
-    rows = [[picture, *_overlays(version)] for picture, version in zip(pictures, versions, strict=True)]
-    ranges = [["", *_ranges(version)] for version in versions]
-    footer += " · below each map, from its darkest to its lightest value, is its share of the attention"
-    maps = draw_sheet(parse.text, headings, names, rows, footer, ranges)
-    report = {
-        "settings": asdict(request) | {"seed": arguments.seed, "model": Path(arguments.model).name} | settings,
-        "parse": {"text": parse.text, "told": str(parse), "without_attributes": parse.bare, "groups": _groups(bound)},
-        "maps": {version.name: _figures(version) for version in versions},
-    }
-    write_png(arguments.out / "pictures.png", sheet, texts)
-    write_png(arguments.out / "maps.png", maps, texts)
-    write_json(arguments.out / "maps.json", report)
-
-
-def _headings(parse: Parse) -> list[Heading]:
-    return [
-        Heading(parse.words(group.subject), (" + ".join(map(parse.words, group.modifiers)),)) for group in parse.groups
-    ]
-
-
-def _overlays(version: Version) -> list[Any]:
-    return [overlay(version.drawn.pictures[0], weights) for weights in version.recorder.mean()[0]]
-
-
-def _ranges(version: Version) -> list[str]:
-    return [f"{weights.min():.3f} to {weights.max():.3f}" for weights in version.recorder.mean()[0]]
-
-
-def _groups(bound: BoundPrompt) -> list[dict[str, Any]]:
-    parse = bound.parse
-    return [
-        {
-            "subject": parse.words(group.subject),
-            "modifiers": [parse.words(span) for span in group.modifiers],
-            "spans": {"subject": group.subject, "modifiers": group.modifiers},
-            "rows": asdict(rows),
-        }
-        for group, rows in zip(parse.groups, bound.groups, strict=True)
-    ]
-
-
-def _figures(version: Version) -> dict[str, Any]:
-    """Return a version's maps and what is measured on them, as JSON-able values; none of it is picture quality."""
-    mean = version.recorder.mean()[0]  # [K, height, width]
-    return {
-        "calls": len(version.recorder.calls),
-        "entropy_nats": entropy(mean).tolist(),
-        "entropy_nats_by_call": [entropy(maps[0]).tolist() for maps in version.recorder.calls],
-        "overlap": overlap(mean).tolist(),
-        "mean": [[[round(x, 6) for x in line] for line in weights] for weights in mean.tolist()],
-    }
-
-
-def _overlaps(parse: Parse, versions: Sequence[Version]) -> str:
-    """Tell how much the maps of two things lie on each other, where there are two."""
-    if len(parse.groups) < 2:
-        return "one group: there is no other one whose map could lie on its own"
-    told = []
-    for version in versions:
-        shared = overlap(version.recorder.mean()[0])
-        pairs = shared[shared.new_ones(shared.shape).triu(1).bool()]
-        told.append(f"{version.name} {pairs.mean().item():.2f}")
-    return f"maps of two things lie on each other (0 apart, 1 the same): {', '.join(told)}"
