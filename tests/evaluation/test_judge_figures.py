@@ -62,3 +62,5 @@ def test_labels_of_other_weights_or_unknown_seeds_are_refused(drawn_by_rule, tmp
         agreement(labels(weights="abc"), Model().checkpoint, tmp_path, 1)
     with pytest.raises(ValueError, match=r"labels must be of seeds from 1000 to 1499, got \['7'\]"):
         agreement(labels(labels={"7": True}), Model().checkpoint, tmp_path, 1)
+    with pytest.raises(ValueError, match="labels must be of at least one picture, got none"):
+        agreement(labels(labels={}), Model().checkpoint, tmp_path, 1)

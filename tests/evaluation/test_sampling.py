@@ -42,8 +42,8 @@ def test_with_every_row_seen_a_picture_from_rows_is_that_of_its_prompt(pipeline)
 def test_a_sampler_that_adds_noise_takes_each_pictures_from_its_own_seed(pipeline):
     from diffusers import DPMSolverMultistepScheduler
 
-    calm = pipeline.scheduler
-    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(calm.config, algorithm_type="sde-dpmsolver++")
+    own = pipeline.scheduler
+    assert own.config.algorithm_type == "sde-dpmsolver++"
     try:
         prompts, three = ["a red square", "a blue star"], Settings(steps=3, guidance=3.0, size=64)
         both = draw(pipeline, prompts, [5, 6], three).latents
@@ -52,10 +52,10 @@ def test_a_sampler_that_adds_noise_takes_each_pictures_from_its_own_seed(pipelin
             draw_from_rows(pipeline, *rows_of(pipeline, *prompts), [5, 6], three).latents, both, atol=1e-3
         )
         other = draw(pipeline, prompts[1:], [6], three).latents
-        pipeline.scheduler = calm
+        pipeline.scheduler = DPMSolverMultistepScheduler.from_config(own.config, algorithm_type="dpmsolver++")
         assert abs(draw(pipeline, prompts[1:], [6], three).latents - other).max() > 0.1
     finally:
-        pipeline.scheduler = calm
+        pipeline.scheduler = own
 
 
 def test_latents_come_with_the_pictures_that_they_decode_to(pipeline):

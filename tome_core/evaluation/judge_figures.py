@@ -3,7 +3,7 @@
 Confusion matrices of colours and shapes on clean renders, on damaged ones and on autoencoder round trips; and, with
 `--labels FILE`, its agreement with a person who labelled generated pictures without knowing its verdicts. Such a file
 holds the weights and settings that the pictures came from, and for each seed of `singles` whether the picture follows
-its prompt: {"weights": SHA-256, "settings": {"steps": 15, ...}, "labels": {"1000": true, ...}}.
+its prompt: {"weights": SHA-256, "settings": {"steps": 20, ...}, "labels": {"1000": true, ...}}.
 """
 
 import argparse
@@ -70,7 +70,7 @@ class Reading:
 
 
 def read(name: str, change: Callable[[Picture], Picture], count: int, seed: int = 0) -> Reading:
-    """Return the judge's reading of `count` single objects, every colour and shape in turn, and of `count` scenes.
+    """Return the judge's reading of `count` scenes of one object, and of `count` scenes of one or two.
 
     change: from a clean render to what the judge is shown.
     """
@@ -135,6 +135,8 @@ def agreement(labels: dict[str, Any], checkpoint: Path, folder: Path, processes:
     easel = Easel(Model(checkpoint), Settings(**labels["settings"]), Store(folder))
     if easel.model.weights != labels["weights"]:
         raise ValueError(f"checkpoint must be the one that was labelled, {labels['weights']}, got {checkpoint}")
+    if not labels["labels"]:
+        raise ValueError("labels must be of at least one picture, got none")
     by_seed = {str(case.seed): case for case in singles(_LABELLED)}
     if unknown := set(labels["labels"]) - set(by_seed):
         raise ValueError(f"labels must be of seeds from 1000 to {999 + _LABELLED}, got {sorted(unknown)}")

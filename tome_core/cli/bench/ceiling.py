@@ -38,9 +38,9 @@ def _free_plan(batch: int, tokens: int, kept: int, device: torch.device) -> Free
 
 
 def free_matcher(stride: tuple[int, int]) -> Matcher:
-    """Return a matching that never looks at its metric and merges as many tokens as one with cells of `stride` can.
+    """Return a matching that never looks at its metric and makes each plan once for its shape.
 
-    A plan is made once for each shape.
+    It merges no more tokens than bipartite matching can in cells of `stride`.
     """
 
     def match(metric: Tensor, height: int, width: int, r: int) -> MergePlan:

@@ -34,8 +34,7 @@ def drawing_method(merging_method: Merging) -> Method:
 
 def draw_merged(merging_method: Merging, pipeline: Any, cases: Sequence[Case], settings: Settings) -> Drawn:
     """Draw with merged tokens. tomesd draws kept tokens from torch's global generator, so that one is seeded."""
-    with seeded(0), merging_method.on(pipeline.unet):
-        return draw(pipeline, [case.prompt for case in cases], [case.seed for case in cases], settings)
+    return _draw(merging_method, pipeline, cases, settings)[0]
 
 
 def try_out(merging_method: Merging, pipeline: Any, case: Case, settings: Settings) -> list[str]:
@@ -45,13 +44,19 @@ def try_out(merging_method: Merging, pipeline: Any, case: Case, settings: Settin
     model lacks.
     """
     try:
-        with seeded(0), merging_method.on(pipeline.unet) as handle:
-            draw(pipeline, [case.prompt], [case.seed], replace(settings, steps=1))
+        _, notes = _draw(merging_method, pipeline, [case], replace(settings, steps=1))
     except RuntimeError as error:
         if merging_method.kind != TOMESD:
             raise
         raise LeftOutError(f"it fails on this model and size with {type(error).__name__}: {error}") from error
-    return handle.report.notes if isinstance(handle, SpeedHandle) else []
+    return notes
+
+
+def _draw(merging_method: Merging, pipeline: Any, cases: Sequence[Case], settings: Settings) -> tuple[Drawn, list[str]]:
+    """Return pictures, and what our own report notes about them."""
+    with seeded(0), merging_method.on(pipeline.unet) as handle:
+        drawn = draw(pipeline, [case.prompt for case in cases], [case.seed for case in cases], settings)
+    return drawn, handle.report.notes if isinstance(handle, SpeedHandle) else []
 
 
 def _tomesd_code() -> str:

@@ -111,7 +111,8 @@ def _measure(unet: Any, call: Callable[[], Tensor], course: _Course) -> tuple[li
     probes: dict[Method, Probe] = {}
     overheads: dict[Method, float] = {}
     methods = [*course.methods, *(_ceilings(course.methods).values() if course.with_ceilings else ())]
-    with progress(len(methods) * (1 + course.rounds), "timing") as bar:
+    calls = len(methods) * (1 + course.rounds) + len(_ceilings(course.methods)) * course.rounds * course.with_ceilings
+    with progress(calls, "timing") as bar:
         for method in methods:
             try:
                 probes[method] = _observe(unet, call, method)
@@ -122,16 +123,26 @@ def _measure(unet: Any, call: Callable[[], Tensor], course: _Course) -> tuple[li
         ways = [partial(method.on, unet) for method in probes]
         times, is_whole = take_turns(ways, call, course.rounds, course.clock, bar.update)
         if course.with_ceilings and is_whole:
-            is_whole = _measure_overheads(overheads, unet, call, course)
+            is_whole = _measure_overheads(overheads, unet, call, course, bar.update)
     columns = {method: [row[i] for row in times] for i, method in enumerate(probes)}
     return _results(course, probes, columns, overheads), left_out, is_whole
 
 
-def _measure_overheads(overheads: dict[Method, float], unet: Any, call: Callable[[], Tensor], course: _Course) -> bool:
+def _measure_overheads(
+    overheads: dict[Method, float],
+    unet: Any,
+    call: Callable[[], Tensor],
+    course: _Course,
+    on_call: Callable[[], object],
+) -> bool:
     """Measure what each method that has a ceiling spends on merging; return False where an interrupt ended that."""
     try:
         for method in _ceilings(course.methods):
-            overheads[method] = median(overhead(unet, method.config, call, course.clock) for _ in range(course.rounds))
+            shares = []
+            for _ in range(course.rounds):
+                shares.append(overhead(unet, method.config, call, course.clock))
+                on_call()
+            overheads[method] = median(shares)
     except KeyboardInterrupt:
         return False
     return True

@@ -26,7 +26,7 @@ def train_text(folder: Path, recipe: Recipe, device: str, *, writes: bool) -> Co
     First on random scenes, which teaches the words but leaves a bag of them; then with twins in each batch, whose
     colours are swapped between the same shapes, so that captions must also tell which colour belongs to which shape
     (negatives as in Yuksekgonul et al. 2023, drawn instead of mined). The second part is short, so that the tower stays
-    as unsure of that as CLIP's own towers are: with four times as many samples it would never err.
+    as unsure of that as CLIP's own towers are: with four times as many samples it hardly errs any more.
     """
     with seeded(recipe.seed):
         pair = ContrastivePair().to(device)
