@@ -10,7 +10,7 @@ from .config import WHOLE, SpeedConfig
 from .diffusers_calls import Args, Kwargs, argument
 from .diffusers_hooks import TransformerHooks
 from .diffusers_layout import Level, find_levels, find_unet, first_transformer, transformer_blocks
-from .diffusers_schedule import read_schedule
+from .diffusers_schedule import SchedulerWatch, read_schedule
 from .estimate import CleanEstimate
 from .report import LevelReport, SpeedReport, cap_sentence
 from .state import Matcher, SpeedState
@@ -39,9 +39,8 @@ def apply_speed(model: object, config: SpeedConfig | None = None, *, matcher: Ma
     report = _new_report(unet, levels, config)
     if config.exceeds_max_ratio:
         warnings.warn(cap_sentence(config), stacklevel=2)
-    schedule = read_schedule(model)
-    state = SpeedState(config, report, len(schedule.alphas), matcher)
-    handle = SpeedHandle(config, report, state, CleanEstimate(schedule.alphas, schedule.prediction_type))
+    state = SpeedState(config, report, matcher=matcher)
+    handle = SpeedHandle(config, report, state, SchedulerWatch(model))
     for earlier in _installed_on(unet):
         earlier.close()
     if not config.is_neutral:
@@ -65,14 +64,17 @@ class SpeedHandle:
         config: SpeedConfig,
         report: SpeedReport,
         state: SpeedState,
-        estimate: CleanEstimate,
+        watch: SchedulerWatch,
     ) -> None:
         self.config = config
-        self._estimate = estimate
         self.report = report
         self.state = state
-        self._metric = report.metric  # the one that the model allows
+        self._watch = watch
+        self._scheduler: object = None
+        self._estimate: CleanEstimate | None = None
+        self._take_schedule(watch.scheduler)
         self._latent_channels: int | None = None
+        self._text: Tensor | None = None  # of the call that is under way
         self._hooks: list[RemovableHandle] = []
         self._transformers: list[TransformerHooks] = []
 
@@ -113,17 +115,17 @@ class SpeedHandle:
         self._latent_channels = getattr(getattr(unet, "config", None), "out_channels", None)
         self._hooks.append(unet.register_forward_pre_hook(self._begin, with_kwargs=True))
         self._hooks.append(unet.register_forward_hook(self._end, always_call=True))
-        if self._metric == "stem":
+        if self.report.metric == "stem":
             self._hooks.append(unet.get_submodule("conv_in").register_forward_hook(self._observe_stem))
 
     def _hook_transformer(self, transformer: nn.Module, level: int, is_first: bool) -> None:
         chosen = level in self.config.levels
         observed: list[nn.Module] = []
-        if self._metric == "block" and chosen:
+        if self.report.metric == "block" and chosen:
             observed = transformer_blocks(transformer)
             if self.config.parts == ("stack",):  # inside it the tokens are merged already
                 observed = observed[:1]
-        elif self._metric == "first_block" and is_first:
+        elif self.report.metric == "first_block" and is_first:
             observed = transformer_blocks(transformer)[:1]
         if chosen or observed:
             hooks = TransformerHooks(level, self.state, self.report)
@@ -136,13 +138,18 @@ class SpeedHandle:
             self.state.reset()
             self.report.note("a model input that is no batch of images [B, C, height, width] merges nothing")
             return
-        self.state.begin(argument(args, kwargs, 1, "timestep"))
+        if self._watch.scheduler is not self._scheduler:
+            self._take_schedule(self._watch.scheduler)
+        if self._watch.sees_new_run():
+            self.state.begin_run()
         # channels behind the latent's own (a mask, another picture) may differ between the rows of one image
         latent = sample[:, : self._latent_channels]
-        if self._metric == "latent":
+        self._text = argument(args, kwargs, 2, "encoder_hidden_states")
+        self.state.begin(argument(args, kwargs, 1, "timestep"), latent)
+        if self._estimate is not None and self.state.images:
+            self.state.observe(self._estimate.features(self.state.images))
+        elif self.report.metric in ("latent", "estimate"):
             self.state.observe(latent)
-        elif self._metric == "estimate":
-            self.state.observe(self._estimate.expect(latent, argument(args, kwargs, 1, "timestep")))
 
     def _observe_stem(self, module: nn.Module, args: Args, output: Tensor) -> None:
         if self.state.is_active:
@@ -154,14 +161,32 @@ class SpeedHandle:
             return
         self.state.end()
         predicted = output[0] if isinstance(output, tuple) else getattr(output, "sample", None)
-        if isinstance(predicted, Tensor):
-            self._estimate.learn(predicted)
-        elif self._metric == "estimate":
+        text, self._text = self._text, None
+        if self._estimate is None or not self.state.images:
+            return
+        if not isinstance(predicted, Tensor) or not self._estimate.learn(self.state.images, predicted, text):
             self.report.note("metric estimate learns nothing from this model's output: it sees the noisy latent alone")
+
+    def _take_schedule(self, scheduler: object) -> None:
+        """Take over what a scheduler tells, and say where it is not enough."""
+        self._scheduler = scheduler
+        schedule = read_schedule(scheduler)
+        self.state.train_timesteps = len(schedule.alphas)
+        self._estimate = None
+        if self.config.metric != "estimate":
+            return
+        if schedule.obstacle is not None:
+            self.report.metric = "latent"
+            self.report.note(f"metric estimate cannot be had, latent is used instead: {schedule.obstacle}")
+            return
+        self.report.metric = "estimate"
+        if schedule.assumption is not None:
+            self.report.note(f"metric estimate: {schedule.assumption}")
+        self._estimate = CleanEstimate(schedule.alphas, schedule.prediction_type)
 
     def _forget(self) -> None:
         self.state.reset()
-        self._estimate.reset()
+        self._text = None
         for transformer in self._transformers:
             transformer.reset()
 

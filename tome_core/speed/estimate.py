@@ -1,98 +1,83 @@
 """What the last step of a sampling run took its pictures to be: features that are sharp early and know no text.
 
 A noisy latent is x = a z + s n, of the clean latent z and the noise n, with a^2 + s^2 = 1 known from the timestep. What
-the model predicted in the last step tells z. The mean over all rows that had the same x, those of the prompt and those
-of the empty prompt, is the same for each of them, whether they were evaluated together or apart (rule 8 of the house).
+the model predicted in the last step tells z. The mean over all texts that an image was evaluated with, its prompt and
+its empty prompt, is the same for each of them, whether they were evaluated together or apart (rule 8 of the house).
 
 Ours. DiTo (arXiv 2605.22011) matches on the last step's features inside the model, which differ between those rows.
 """
-
-from collections import deque
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-_CALLS = 8  # that are kept: those of the last step, also where an image takes several
-_SAME_RUN = 0.5  # cosine of two successive noisy latents of a run, at least: most of their noise is the same
+from .run import Image, fingerprints
 
-
-@dataclass(frozen=True)
-class _Rows:
-    """Rows of model calls: x, z [R, C, height, width]; timesteps t [R]; the number of their run [R]."""
-
-    x: Tensor
-    z: Tensor
-    t: Tensor
-    run: Tensor
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")  # as diffusers names them
+_LEAST_SIGNAL = 1e-4  # a, at least: a schedule with no signal at all at its end would divide by 0
 
 
 class CleanEstimate:
-    """The clean latents of a sampling run, one step late. Everything stays on the device: nothing is read back.
+    """Clean latents, one step late. They stay with the images of the run, which are two steps of them at most.
 
     Args:
         alphas: [timesteps], a^2 at each whole timestep, falling.
         prediction_type: what the model predicts: "epsilon" (n), "v_prediction" (a n - s z) or "sample" (z).
+
+    Raises:
+        ValueError: the prediction type is none of these.
     """
 
     def __init__(self, alphas: Tensor, prediction_type: str = "epsilon") -> None:
+        if prediction_type not in PREDICTION_TYPES:
+            raise ValueError(f"prediction_type must be one of {PREDICTION_TYPES}, got {prediction_type!r}")
         self._alphas = alphas.float()
         self._prediction_type = prediction_type
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget every run."""
-        self._calls: deque[_Rows] = deque(maxlen=_CALLS)
-        self._current: tuple[Tensor, Tensor, Tensor] | None = None
 
     @torch.no_grad()
-    def expect(self, x: Tensor, timestep: Tensor | float) -> Tensor:
-        """Begin a model call; return features [B, 9 C, height, width]: each clean latent and its eight neighbours.
+    def features(self, images: list[Image]) -> Tensor:
+        """Return [B, 9 C, height, width] for the images of B rows: each one's clean latent and its eight neighbours.
+
+        An image gives those of its noisy latent in its first step and in its second: in the first, pictures that begin
+        with the same noise cannot be told apart, and the mean over one's texts would be one over its neighbours' too.
+        """
+        latents = torch.stack([_latent(image) for image in images])
+        channels = functional.unfold(functional.pad(latents, (1, 1, 1, 1), mode="replicate"), 3)
+        return channels.unflatten(2, latents.shape[2:])
+
+    @torch.no_grad()
+    def learn(self, images: list[Image], predicted: Tensor, text: Tensor | None) -> bool:
+        """Keep with the image of each row what the model predicted for it; return whether that tells its clean latent.
 
         Args:
-            x: [B, C, height, width], the model's input.
-            timestep: a number, or a tensor of one or of B. A run goes from high ones to low ones.
-
-        A row of which no earlier step is known, as in the first step of a run, gives the features of its noisy latent.
+            images: B of them.
+            predicted: [B, C, height, width], any float dtype.
+            text: [B, ...], what the model drew from, which tells the rows of an image apart. A row with a text that
+                the image had in this step already replaces that one.
         """
-        x = x.detach().float()
-        t = torch.as_tensor(timestep, device=x.device).detach().float().expand(len(x)).clone()
-        last = self._calls[-1] if self._calls else None
-        run = torch.zeros((), device=x.device) if last is None else last.run[-1] + (t.max() > last.t.max())
-        self._current = x, t, run.expand(len(x))
-        known = [rows for rows in self._calls if rows.x.shape[1:] == x.shape[1:] and rows.x.device == x.device]
-        z = self._clean(x, t, run, known) if known else x
-        channels = functional.unfold(functional.pad(z, (1, 1, 1, 1), mode="replicate"), 3)
-        return channels.unflatten(2, x.shape[2:])
+        if predicted.shape != (len(images), *images[0].x.shape):
+            return False  # such as learned variances behind the prediction
+        texts = fingerprints(text) if text is not None and len(text) == len(images) else [0] * len(images)
+        z = self._clean(torch.stack([image.x for image in images]), [image.t for image in images], predicted.float())
+        for image, number, latent in zip(images, texts, z, strict=True):
+            image.clean[number] = latent
+        return True
 
-    @torch.no_grad()
-    def learn(self, output: Tensor) -> None:
-        """End the call that `expect` began, with what the model predicted [B, C, height, width]."""
-        if self._current is None:
-            return
-        (x, t, run), self._current = self._current, None
-        place = t.clamp(0, len(self._alphas) - 1)
-        self._alphas = self._alphas.to(x.device)
+    def _clean(self, x: Tensor, timesteps: list[float], predicted: Tensor) -> Tensor:
+        """Return z [B, C, height, width], from x and what the model predicted, both of that shape."""
+        place = torch.tensor(timesteps).clamp(0, len(self._alphas) - 1)
         lower, upper = self._alphas[place.floor().long()], self._alphas[place.ceil().long()]
-        alpha = torch.lerp(lower, upper, place.frac()).reshape(-1, 1, 1, 1)
-        a, s, predicted = alpha.sqrt(), (1 - alpha).sqrt(), output.detach().float()
+        alpha = torch.lerp(lower, upper, place.frac()).reshape(-1, 1, 1, 1).to(x.device)
+        a, s = alpha.sqrt(), (1 - alpha).sqrt()
         if self._prediction_type == "epsilon":
-            z = (x - s * predicted) / a
-        else:
-            z = a * x - s * predicted if self._prediction_type == "v_prediction" else predicted
-        self._calls.append(_Rows(x, z, t, run))
+            return (x - s * predicted) / a.clamp_min(_LEAST_SIGNAL)
+        return a * x - s * predicted if self._prediction_type == "v_prediction" else predicted
 
-    @staticmethod
-    def _clean(x: Tensor, t: Tensor, run: Tensor, known: list[_Rows]) -> Tensor:
-        """Return for each row the mean z of the rows that were its image in the last step; x where there are none."""
-        earlier = _Rows(*(torch.cat(parts) for parts in zip(*(vars(rows).values() for rows in known), strict=True)))
-        flat, flat_x = earlier.x.flatten(1), x.flatten(1)
-        cosine = functional.normalize(flat_x, dim=1) @ functional.normalize(flat, dim=1).T  # [B, R]
-        is_before = (earlier.t > t.unsqueeze(1)) & (earlier.run == run)
-        best, nearest = cosine.masked_fill(~is_before, -1).max(dim=1)
-        is_same = (flat[nearest].unsqueeze(1) == flat).all(dim=2)  # [B, R]
-        is_same &= (earlier.t[nearest].unsqueeze(1) == earlier.t) & (earlier.run == run)
-        total = torch.where(is_same.unsqueeze(2), earlier.z.flatten(1), 0).sum(dim=1)  # exact in any order of two rows
-        z = (total / is_same.sum(dim=1, keepdim=True)).reshape(x.shape)
-        return torch.where((best > _SAME_RUN).reshape(-1, 1, 1, 1), z, x)
+
+def _latent(image: Image) -> Tensor:
+    """Return [C, height, width]: what the last step took an image to be, or its noisy latent."""
+    before = image.before
+    if before is None or before.is_first or not before.clean:
+        return image.x
+    texts = sorted(before.clean)  # one order for any order of the calls
+    return torch.stack([before.clean[text] for text in texts]).mean(dim=0)

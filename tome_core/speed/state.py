@@ -17,6 +17,7 @@ from ..merging import MergePlan, bipartite_soft_matching_2d, window_matching
 from ..merging.kernels import widen
 from .config import SpeedConfig
 from .report import Grid, SpeedReport
+from .run import Image, SamplingRun
 
 Timestep = Tensor | float | int | None
 Matcher = Callable[[Tensor, int, int, int], MergePlan]  # metric [B, height * width, C], height, width, tokens to merge
@@ -26,7 +27,7 @@ class SpeedState:
     """The plans of the model call that is under way.
 
     After the call they stay until the next one begins: gradient checkpointing runs blocks again in the backward pass.
-    Nothing else outlives the call.
+    Beside them only the images of the sampling run outlive the call, where the config needs them.
 
     Args:
         config: what to merge.
@@ -39,32 +40,49 @@ class SpeedState:
         self, config: SpeedConfig, report: SpeedReport, train_timesteps: int = 1000, matcher: Matcher | None = None
     ) -> None:
         self.config = config
+        self.train_timesteps = train_timesteps
         self._matcher = matcher
-        self.is_active = False
         self._report = report
-        self._train_timesteps = train_timesteps
         self._drawn_at = 0.0
+        self._run = SamplingRun()
+        self._follows_images = config.metric == "estimate"
         self.reset()
 
     def reset(self) -> None:
         """Forget everything about earlier calls."""
+        self._run.forget()
+        self._clear()
+
+    def begin_run(self) -> None:
+        """Begin a sampling run, where the caller knows of it. Otherwise timesteps that go up tell it."""
+        self._run.begin()
+        self._clear()
+
+    def _clear(self) -> None:
         self.is_active = False
+        self.images: list[Image] = []
         self._has_merged = False
         self._features: Tensor | None = None
         self._plans: dict[tuple[int, Grid, int], MergePlan] = {}  # by level, grid and tokens to merge
 
-    def begin(self, timestep: Timestep) -> None:
+    def begin(self, timestep: Timestep, latent: Tensor | None = None) -> None:
         """Begin a model call at `timestep` (a number, or a tensor of one value or one per row).
 
-        The timestep is read back from its device only if the config asks for a part of the run or for a seed.
+        The noisy latent [B, C, height, width] tells the image of each row, as `images`; the config says whether that is
+        needed. Only then, and where it asks for a part of the run or for a seed, the timestep is read back from its
+        device.
         """
-        self.reset()
+        self._clear()
         config = self.config
         is_whole_run = config.start_percent <= 0 and config.end_percent >= 1
-        timesteps = set() if is_whole_run and config.seed is None else _read(timestep)
+        is_read = self._follows_images or not is_whole_run or config.seed is not None
+        timesteps = _read(timestep) if is_read else []
         self.is_active = is_whole_run or all(self._is_in_run(t) for t in timesteps)
         # rows at different timesteps leave it out of the draw, which must not depend on a row's neighbours
-        self._drawn_at = min(timesteps) if len(timesteps) == 1 else 0.0
+        self._drawn_at = timesteps[0] if len(set(timesteps)) == 1 else 0.0
+        if self._follows_images and latent is not None and timesteps:
+            of_rows = timesteps if len(timesteps) == len(latent) else timesteps[:1] * len(latent)
+            self.images = self._run.meet(latent, of_rows)
 
     def observe(self, features: Tensor) -> None:
         """Take [B, C, height, width] as what plans are made from; plans made from anything earlier are dropped."""
@@ -120,7 +138,7 @@ class SpeedState:
         return torch.Generator().manual_seed(_mix(self.config.seed, level, self._drawn_at))
 
     def _is_in_run(self, timestep: float) -> bool:
-        percent = round(1 - timestep / self._train_timesteps, 6)  # 1 - 0.8 shall be 0.2
+        percent = round(1 - timestep / self.train_timesteps, 6)  # 1 - 0.8 shall be 0.2
         percent = min(max(percent, 0.0), 1.0)
         return self.config.start_percent <= percent <= self.config.end_percent
 
@@ -131,10 +149,10 @@ def _full_precision(device_type: str) -> AbstractContextManager[object]:
     return torch.autocast(device_type, enabled=False) if has_autocast else nullcontext()
 
 
-def _read(timestep: Timestep) -> set[float]:
+def _read(timestep: Timestep) -> list[float]:
     if isinstance(timestep, Tensor):
-        return {float(t) for t in timestep.detach().flatten().tolist()}
-    return set() if timestep is None else {float(timestep)}
+        return [float(t) for t in timestep.detach().flatten().tolist()]
+    return [] if timestep is None else [float(timestep)]
 
 
 def _mix(seed: int, level: int, drawn_at: float) -> int:
