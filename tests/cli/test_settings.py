@@ -22,6 +22,7 @@ WRITTEN = {
     "kv_ratio": ("0.75", 0.75),
     "kv_downsample": ("1", 1),
     "proportional": ("on", True),
+    "refresh": ("5", 5),
 }
 
 

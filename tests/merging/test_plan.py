@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tome_core.merging import MergePlan, bipartite_soft_matching
+from tome_core.merging import MergePlan, bipartite_soft_matching, bipartite_soft_matching_2d
 
 
 def random_representatives(batch: int, tokens: int, kept: int, seed: int = 0) -> Tensor:
@@ -266,3 +266,24 @@ def test_a_plan_shows_its_shape():
 def test_a_mistake_is_named(call: Callable[[MergePlan], object], message: str):
     with pytest.raises(ValueError, match=f"^{message}$"):
         call(random_plan(2, 7, 3))
+
+
+@pytest.mark.parametrize("rows", [[0], [2, 1, 0], [1, 1, 2, 1]])
+def test_a_plan_of_rows_is_that_of_the_rows_alone(rows):
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(3, 12, 4, generator=generator), torch.randn(2, 12, 4, generator=generator)
+    plans = bipartite_soft_matching_2d(x, 3, 4, 5), bipartite_soft_matching_2d(y, 3, 4, 5)
+    got = MergePlan.of_rows([(plans[0], row) for row in rows] + [(plans[1], 1)])
+    z = torch.cat([x[rows], y[1:]])
+    expected = bipartite_soft_matching_2d(z, 3, 4, 5)
+    for name in ("assignment", "sizes", "order", "starts", "slots"):
+        assert torch.equal(getattr(got, name), getattr(expected, name)), name
+    assert torch.equal(got.merge(z), expected.merge(z))
+
+
+def test_rows_of_plans_that_differ_in_size_are_an_error():
+    identity, other = MergePlan.identity(1, 12), MergePlan.identity(1, 8)
+    with pytest.raises(ValueError, match="rows must be one or more of the same tokens"):
+        MergePlan.of_rows([(identity, 0), (other, 0)])
+    with pytest.raises(ValueError, match="rows must be one or more of the same tokens"):
+        MergePlan.of_rows([])

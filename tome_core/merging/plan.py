@@ -4,6 +4,7 @@ Slots (the kept tokens) are numbered in the order of the sequence: a kept token 
 a class token in front stays in front, and neighbouring slots read neighbouring memory.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,6 +53,25 @@ class MergePlan:
         """Return the plan that merges nothing: `merge` and `unmerge` hand back the very tensor they are given."""
         index = torch.arange(tokens, device=device)
         return cls._from_assignment(index.expand(batch, tokens), tokens)
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[tuple["MergePlan", int]]) -> "MergePlan":
+        """Return the plan whose rows are these: row i of each (plan, i), in this order. A row may come several times.
+
+        Raises:
+            ValueError: there is none, or they differ in their tokens or in how many are kept.
+        """
+        sizes = {(plan.tokens, plan.kept) for plan, _ in rows}
+        if len(sizes) != 1:
+            raise ValueError(f"rows must be one or more of the same tokens and kept tokens, got {sorted(sizes)}")
+        ((tokens, kept),) = sizes
+        return cls(
+            assignment=torch.stack([plan.assignment[i] for plan, i in rows]),
+            sizes=torch.stack([plan.sizes[i] for plan, i in rows]),
+            order=_move([plan.order for plan, _ in rows], rows, tokens, step=tokens),
+            starts=_move([plan.starts for plan, _ in rows], rows, kept, step=tokens),
+            slots=_move([plan.slots for plan, _ in rows], rows, tokens, step=kept),
+        )
 
     @property
     def batch(self) -> int:
@@ -162,6 +182,12 @@ class MergePlan:
     def _check_shape(self, name: str, tensor: Tensor, tokens: int) -> None:
         if tensor.dim() != 3 or tensor.shape[:2] != (self.batch, tokens):
             raise ValueError(f"{name} must be of shape [{self.batch}, {tokens}, C], got {list(tensor.shape)}")
+
+
+def _move(parts: Sequence[Tensor], rows: Sequence[tuple[MergePlan, int]], length: int, step: int) -> Tensor:
+    """Return part i of each of `parts`, all of one length, with its row numbers moved to its new place."""
+    places = enumerate(zip(parts, rows, strict=True))
+    return torch.cat([part[i * length : (i + 1) * length] + (new - i) * step for new, (part, (_, i)) in places])
 
 
 def _tile(rows: Tensor, copies: int, step: int) -> Tensor:

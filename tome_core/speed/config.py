@@ -11,6 +11,7 @@ MATCHINGS = ("bipartite", "window")
 METRICS = ("first_block", "stem", "latent", "block", "estimate")
 MAX_LEVEL = 8
 MAX_STRIDE = 8
+MAX_REFRESH = 50
 MAX_SEED = 2**63 - 1
 
 
@@ -112,6 +113,15 @@ class SpeedConfig:
         False,
         "Merged keys count as often as the tokens they stand for. Truer; slower where it rules out fused attention.",
         choices=(False, True),
+    )
+    refresh: int = _setting(
+        1,
+        "Look for similar tokens only at every n-th step, and more often in the first 40 percent of the run. 1: at "
+        "each step, as always in runs of fewer than ten.",
+        min=1,
+        max=MAX_REFRESH,
+        step=1,
+        unit="steps",
     )
 
     def __post_init__(self) -> None:

@@ -134,6 +134,8 @@ def _idle_settings(config: SpeedConfig) -> Iterator[str]:
             yield f"{part}_ratio has no effect: {part} is not among the parts"
     if "attention" not in config.parts and (config.kv_ratio is not None or config.kv_downsample > 1):
         yield "kv_ratio and kv_downsample have no effect: attention is not among the parts"
+    if config.refresh > 1 and config.metric == "block":
+        yield "refresh has no effect on metric block, whose every block looks at its own input"
     if config.proportional and (not config.weighs_keys or config.kv_downsample > 1):
         yield "proportional has no effect: no keys are merged"
 

@@ -16,9 +16,11 @@ from torch.nn import functional
 from ..merging import MergePlan, bipartite_soft_matching_2d, window_matching
 from ..merging.kernels import widen
 from .config import SpeedConfig
+from .refresh import is_kept
 from .report import Grid, SpeedReport
 from .run import Image, SamplingRun
 
+_Key = tuple[int, Grid, int]  # level, grid and tokens to merge: what a plan is made for
 Timestep = Tensor | float | int | None
 Matcher = Callable[[Tensor, int, int, int], MergePlan]  # metric [B, height * width, C], height, width, tokens to merge
 
@@ -45,12 +47,14 @@ class SpeedState:
         self._report = report
         self._drawn_at = 0.0
         self._run = SamplingRun()
-        self._follows_images = config.metric == "estimate"
+        self._keeps_plans = config.refresh > 1 and config.metric != "block"
+        self._follows_images = self._keeps_plans or config.metric == "estimate"
         self.reset()
 
     def reset(self) -> None:
         """Forget everything about earlier calls."""
         self._run.forget()
+        self._assembled: dict[_Key, tuple[list[tuple[MergePlan, int]], MergePlan]] = {}
         self._clear()
 
     def begin_run(self) -> None:
@@ -63,7 +67,7 @@ class SpeedState:
         self.images: list[Image] = []
         self._has_merged = False
         self._features: Tensor | None = None
-        self._plans: dict[tuple[int, Grid, int], MergePlan] = {}  # by level, grid and tokens to merge
+        self._plans: dict[_Key, MergePlan] = {}
 
     def begin(self, timestep: Timestep, latent: Tensor | None = None) -> None:
         """Begin a model call at `timestep` (a number, or a tensor of one value or one per row).
@@ -83,6 +87,8 @@ class SpeedState:
         if self._follows_images and latent is not None and timesteps:
             of_rows = timesteps if len(timesteps) == len(latent) else timesteps[:1] * len(latent)
             self.images = self._run.meet(latent, of_rows)
+            if self._keeps_plans:
+                self._keep_plans()
 
     def observe(self, features: Tensor) -> None:
         """Take [B, C, height, width] as what plans are made from; plans made from anything earlier are dropped."""
@@ -109,12 +115,41 @@ class SpeedState:
         """
         tokens = grid[0] * grid[1]
         key = (level, grid, self.config.tokens_to_merge(tokens, part))
-        if key not in self._plans and self._features is not None:
-            self._plans[key] = self._match(self._features, *key)
-        plan = self._plans.get(key)
+        plan = self._plans.get(key) or (self._shared(key) if self._keeps_plans and self.images else self._new(key))
         if plan is not None:
+            self._plans[key] = plan
             self._report.record(level, grid, part, plan.kept)
         return plan
+
+    def _keep_plans(self) -> None:
+        """Let the images keep the plans of their last step where the config's refresh says so."""
+        for image in set(self.images):
+            before = image.before
+            if image.plans or before is None or not before.plans:
+                continue
+            percents = self._percent(image.t), self._percent(before.t)
+            if is_kept(before.age + 1, self.config.refresh, *percents):
+                image.plans, image.age = dict(before.plans), before.age + 1
+
+    def _shared(self, key: _Key) -> MergePlan | None:
+        """Return the plan of the images' rows: what they have of it is kept, the rest is made, once for each image."""
+        missing = {image: row for row, image in reversed(list(enumerate(self.images))) if key not in image.plans}
+        if missing:
+            new = self._new(key, sorted(missing.values()))
+            if new is None:
+                return None
+            for place, row in enumerate(sorted(missing.values())):
+                self.images[row].plans[key] = new, place
+        rows = [image.plans[key] for image in self.images]
+        if key not in self._assembled or self._assembled[key][0] != rows:
+            self._assembled[key] = rows, MergePlan.of_rows(rows)
+        return self._assembled[key][1]
+
+    def _new(self, key: _Key, rows: list[int] | None = None) -> MergePlan | None:
+        """Return a plan for some rows of the call, or for all; None before anything was observed."""
+        if self._features is None:
+            return None
+        return self._match(self._features if rows is None else self._features[rows], *key)
 
     @torch.no_grad()
     def _match(self, features: Tensor, level: int, grid: Grid, r: int) -> MergePlan:
@@ -138,9 +173,11 @@ class SpeedState:
         return torch.Generator().manual_seed(_mix(self.config.seed, level, self._drawn_at))
 
     def _is_in_run(self, timestep: float) -> bool:
+        return self.config.start_percent <= self._percent(timestep) <= self.config.end_percent
+
+    def _percent(self, timestep: float) -> float:
         percent = round(1 - timestep / self.train_timesteps, 6)  # 1 - 0.8 shall be 0.2
-        percent = min(max(percent, 0.0), 1.0)
-        return self.config.start_percent <= percent <= self.config.end_percent
+        return min(max(percent, 0.0), 1.0)
 
 
 def _full_precision(device_type: str) -> AbstractContextManager[object]:
