@@ -6,6 +6,7 @@ from types import TracebackType
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from .compiling import drop_compiled_calls, is_compiled, is_compiling, outside
 from .config import WHOLE, SpeedConfig
 from .diffusers_calls import Args, Kwargs, argument
 from .diffusers_hooks import TransformerHooks
@@ -22,6 +23,11 @@ def apply_speed(model: object, config: SpeedConfig | None = None, *, matcher: Ma
     Bolya & Hoffman 2023, "Token Merging for Fast Stable Diffusion". The model is changed in place, by hooks alone: its
     classes, methods, attributes and weights stay as they are. An earlier merging of ours on the same UNet is closed
     first; with a neutral config that is all that happens.
+
+    The model may be compiled, before or after, as a whole or block by block: plans are then made before each call, and
+    metrics inside the model give way to stem. Give the model that was compiled, not what it was made from. If it has
+    run already, whatever `torch.compile` made in this process is made anew, as it is after closing; with
+    `fullgraph=True` it refuses to run.
 
     Args:
         model: a pipeline with a `unet`, or the UNet itself (SD 1.x, SD 2.x, SDXL).
@@ -45,6 +51,8 @@ def apply_speed(model: object, config: SpeedConfig | None = None, *, matcher: Ma
         earlier.close()
     if not config.is_neutral:
         handle._install(unet, levels)
+        if any(map(is_compiled, (getattr(model, "unet", model), unet, *levels[0].blocks))):
+            drop_compiled_calls()
     return handle
 
 
@@ -75,6 +83,9 @@ class SpeedHandle:
         self._take_schedule(watch.scheduler)
         self._latent_channels: int | None = None
         self._text: Tensor | None = None  # of the call that is under way
+        self._begin_outside, self._end_outside = outside(self._begin_call), outside(self._end_call)
+        self._levels: tuple[Level, ...] = ()
+        self._is_compiled = False
         self._hooks: list[RemovableHandle] = []
         self._transformers: list[TransformerHooks] = []
 
@@ -88,6 +99,9 @@ class SpeedHandle:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
+        if self._is_compiled:
+            drop_compiled_calls()
+            self._is_compiled = False
         self._forget()
         self._transformers.clear()
 
@@ -101,6 +115,7 @@ class SpeedHandle:
 
     def _install(self, unet: nn.Module, levels: tuple[Level, ...]) -> None:
         """Put every hook on the model, or none."""
+        self._levels = levels
         try:
             self._hook_model(unet)
             first = first_transformer(unet)
@@ -133,6 +148,9 @@ class SpeedHandle:
             hooks.install(transformer, self.config if chosen else None, observed, self._hooks)
 
     def _begin(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
+        self._begin_outside(module, args, kwargs, is_compiling())
+
+    def _begin_call(self, module: nn.Module, args: Args, kwargs: Kwargs, is_compiling: bool) -> None:
         sample = argument(args, kwargs, 0, "sample")
         if not isinstance(sample, Tensor) or sample.dim() != 4:
             self.state.reset()
@@ -150,12 +168,35 @@ class SpeedHandle:
             self.state.observe(self._estimate.features(self.state.images))
         elif self.report.metric in ("latent", "estimate"):
             self.state.observe(latent)
+        if is_compiling or is_compiled(self._levels[0].blocks[0]):
+            self._make_ahead(module, sample)
+
+    def _make_ahead(self, unet: nn.Module, sample: Tensor) -> None:
+        """Make every plan of a call that is compiled, or whose blocks are."""
+        self._is_compiled = True
+        if self.report.metric not in ("latent", "estimate"):
+            if self.report.metric != "stem":
+                self.report.note(f"metric {self.report.metric} is inside the compiled model: stem is used instead")
+                self.report.metric = "stem"
+            self.state.observe(unet.get_submodule("conv_in")(sample))
+        height, width = sample.shape[2:]
+        chosen = [level for level in self._levels if level.number in self.config.levels]
+        if self.state.is_active:
+            self.state.make_ahead(
+                (level.number, level.grid(height, width), part)
+                for level in chosen
+                for part in self.config.merged_parts
+                if part in (*level.parts, *WHOLE, "keys")
+            )
 
     def _observe_stem(self, module: nn.Module, args: Args, output: Tensor) -> None:
         if self.state.is_active:
             self.state.observe(output)  # [B, C, height, width]
 
     def _end(self, module: nn.Module, args: Args, output: object) -> None:
+        self._end_outside(output)
+
+    def _end_call(self, output: object) -> None:
         if output is None:  # the model raised
             self._forget()
             return

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..errors import UnsupportedModelError
+from .compiling import uncompiled
 
 _SUPPORTED = "a UNet with down_blocks of BasicTransformerBlocks (SD 1.x, SD 2.x, SDXL), or a pipeline with such a unet"
 
@@ -32,6 +33,11 @@ class Level:
         """The BasicTransformerBlocks of the level, in the order in which they run."""
         return tuple(block for transformer in self.transformers for block in transformer_blocks(transformer))
 
+    def grid(self, latent_height: int, latent_width: int) -> tuple[int, int]:
+        """Return height and width in tokens; each downsampling rounds up."""
+        factor = self.downsample
+        return -(-latent_height // factor), -(-latent_width // factor)
+
     @property
     def parts(self) -> frozenset[str]:
         """The names in `SpeedConfig.parts` for what the blocks of the level have."""
@@ -44,7 +50,7 @@ def find_unet(model: object) -> nn.Module:
     Raises:
         UnsupportedModelError: there is no UNet; the message names what there is.
     """
-    unet = getattr(model, "unet", model)
+    unet = uncompiled(getattr(uncompiled(model), "unet", model))
     if isinstance(unet, nn.Module) and hasattr(unet, "down_blocks"):
         return unet
     transformer = getattr(model, "transformer", None)

@@ -84,7 +84,8 @@ class KeyHooks:
         if changed:
             kept = changed["encoder_hidden_states"].shape[1]
             site.state.enter(kept, x.shape[1])
-            site.report.record(site.level, site.grid, "keys", kept)
+            if not site.state.is_ahead:
+                site.report.record(site.level, site.grid, "keys", kept)
         return args, kwargs | changed
 
     def _merged(self, x: Tensor) -> Kwargs:

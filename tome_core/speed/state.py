@@ -5,7 +5,7 @@ or what the model makes of it before the first cross-attention) the rows of an i
 merge alike, and no image depends on its neighbours in the batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -63,7 +63,7 @@ class SpeedState:
         self._clear()
 
     def _clear(self) -> None:
-        self.is_active = False
+        self.is_active = self.is_ahead = False
         self.images: list[Image] = []
         self._has_merged = False
         self._features: Tensor | None = None
@@ -91,9 +91,23 @@ class SpeedState:
                 self._keep_plans()
 
     def observe(self, features: Tensor) -> None:
-        """Take [B, C, height, width] as what plans are made from; plans made from anything earlier are dropped."""
+        """Take [B, C, height, width] as what plans are made from; plans made from anything earlier are dropped.
+
+        A call whose plans were all made ahead is past that.
+        """
+        if self.is_ahead:
+            return
         self._features = features.detach()
         self._plans.clear()
+
+    def make_ahead(self, keys: Iterable[tuple[int, Grid, str]]) -> None:
+        """Make the plans of a call, by level, grid and part, before it begins: a compiled one cannot.
+
+        From then on nothing is observed or recorded in it, and what has no plan runs on every token.
+        """
+        for level, grid, part in keys:
+            self.plan(level, grid, part)
+        self.is_ahead = True
 
     def enter(self, kept: int, tokens: int) -> None:
         """Take note that a part of the model runs on `kept` of `tokens` tokens now."""
@@ -115,6 +129,8 @@ class SpeedState:
         """
         tokens = grid[0] * grid[1]
         key = (level, grid, self.config.tokens_to_merge(tokens, part))
+        if self.is_ahead:
+            return self._plans.get(key)
         plan = self._plans.get(key) or (self._shared(key) if self._keeps_plans and self.images else self._new(key))
         if plan is not None:
             self._plans[key] = plan
