@@ -2,12 +2,19 @@
 
 All work on flat rows [R, C], so that a whole batch is one call and an index is one integer per row
 instead of one per element, which is what a gather along dim 1 of [B, N, C] needs.
+
+On a GPU the two that every block needs are Triton kernels, where triton is installed and no gradient is asked for. In a
+compiled call they are not: there the compiler makes its own.
 """
+
+import functools
+from types import ModuleType
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+_is_compiling = getattr(torch.compiler, "is_compiling", bool)  # older torch has no such function
 _BAG_DEVICES = ("cpu", "cuda")  # where every supported torch has embedding_bag: gather and sum in one pass, no atomics
 
 
@@ -30,6 +37,9 @@ def mean_segments(rows: Tensor, order: Tensor, starts: Tensor, counts: Tensor) -
 
     `counts` [S] float32 are the lengths of the segments; the other arguments are those of `sum_segments`.
     """
+    triton_kernels = _triton_kernels(rows)
+    if triton_kernels is not None:
+        return triton_kernels.mean_segments(rows, order, starts)
     if rows.is_cuda:  # there the same kernel divides, before it rounds to a half type
         return functional.embedding_bag(order, rows, starts, mode="mean")
     return sum_segments(widen(rows), order, starts).div_(counts.unsqueeze(-1)).to(rows.dtype)
@@ -43,9 +53,48 @@ def gather_rows(rows: Tensor, index: Tensor) -> Tensor:
     return functional.embedding(index, rows)
 
 
+def add_gathered(x: Tensor, y: Tensor, merged: Tensor, index: Tensor) -> Tensor:
+    """Return x + (y - merged)[index] [B, N, C]: at most three operations, one of them in place.
+
+    Args:
+        x: [B, N, C], any float dtype.
+        y, merged: [B, M, C] in the dtype of `x`.
+        index: [B * N] int64, for each row of the flattened `x` one of the flattened others.
+    """
+    channels = x.shape[-1]
+    triton_kernels = _triton_kernels(x, y, merged)
+    if triton_kernels is not None:
+        flat = (tensor.reshape(-1, channels) for tensor in (x, y, merged))
+        return triton_kernels.add_gathered(*flat, index).reshape(x.shape)
+    return gather_rows((y - merged).reshape(-1, channels), index).reshape(x.shape).add_(x)
+
+
 def widen(x: Tensor) -> Tensor:
     """Return `x` in float32 if it is of a half type, else `x` itself."""
     return x.float() if x.dtype.itemsize < 4 else x
+
+
+def _triton_kernels(*tensors: Tensor) -> ModuleType | None:
+    """Return the Triton kernels where they can do the work on these tensors."""
+    first = tensors[0]
+    if not first.is_cuda or _is_compiling() or any(x.dtype != first.dtype or x.dtype.itemsize > 4 for x in tensors):
+        return None
+    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
+        return None
+    return _working_triton_kernels(first.device)
+
+
+@functools.cache
+def _working_triton_kernels(device: torch.device) -> ModuleType | None:
+    """Return the Triton kernels, None where triton is missing or cannot compile for a device (no C compiler, say)."""
+    try:
+        from . import triton_kernels
+
+        one, index = torch.ones(1, 1, device=device), torch.zeros(1, dtype=torch.int64, device=device)
+        triton_kernels.add_gathered(one, triton_kernels.mean_segments(one, index, index), one, index)
+    except Exception:  # whatever it is, plain torch does the work
+        return None
+    return triton_kernels
 
 
 def _sum_by_index_add(rows: Tensor, order: Tensor, starts: Tensor, weights: Tensor | None) -> Tensor:

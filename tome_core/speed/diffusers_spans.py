@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..merging import MergePlan
+from ..merging.kernels import add_gathered
 from .diffusers_calls import Args, Kwargs, Site, argument, block_obstacle, with_hidden_states
 
 
@@ -52,5 +53,5 @@ class SpanHooks:
 
 
 def add_unmerged(plan: MergePlan, y: Tensor, x: Tensor, merged: Tensor) -> Tensor:
-    """Return x + U (y - M x) [B, N, C], for y and M x [B, M, C]: three operations, one of them in place."""
-    return plan.unmerge(y - merged).add_(x)
+    """Return x + U (y - M x) [B, N, C], for y and M x [B, M, C]: three operations, on a GPU one."""
+    return add_gathered(x, y, merged, plan.slots)
