@@ -11,7 +11,7 @@ from .config import WHOLE, SpeedConfig
 from .diffusers_calls import Args, Kwargs, argument
 from .diffusers_hooks import TransformerHooks
 from .diffusers_layout import Level, find_levels, find_unet, first_transformer, transformer_blocks
-from .diffusers_schedule import SchedulerWatch, read_schedule
+from .diffusers_schedule import SchedulerWatch, idle_in_run, read_schedule
 from .estimate import CleanEstimate
 from .report import LevelReport, SpeedReport, cap_sentence
 from .state import Matcher, SpeedState
@@ -160,6 +160,8 @@ class SpeedHandle:
             self._take_schedule(self._watch.scheduler)
         if self._watch.sees_new_run():
             self.state.begin_run()
+            for sentence in idle_in_run(self.config, [self.state.percent(t) for t in self._watch.timesteps]):
+                self.report.note(sentence)
         # channels behind the latent's own (a mask, another picture) may differ between the rows of one image
         latent = sample[:, : self._latent_channels]
         self._text = argument(args, kwargs, 2, "encoder_hidden_states")

@@ -143,7 +143,7 @@ class SpeedState:
             before = image.before
             if image.plans or before is None or not before.plans:
                 continue
-            percents = self._percent(image.t), self._percent(before.t)
+            percents = self.percent(image.t), self.percent(before.t)
             if is_kept(before.age + 1, self.config.refresh, *percents):
                 image.plans, image.age = dict(before.plans), before.age + 1
 
@@ -189,9 +189,10 @@ class SpeedState:
         return torch.Generator().manual_seed(_mix(self.config.seed, level, self._drawn_at))
 
     def _is_in_run(self, timestep: float) -> bool:
-        return self.config.start_percent <= self._percent(timestep) <= self.config.end_percent
+        return self.config.start_percent <= self.percent(timestep) <= self.config.end_percent
 
-    def _percent(self, timestep: float) -> float:
+    def percent(self, timestep: float) -> float:
+        """Return where a timestep is in the run, from 0 to 1."""
         percent = round(1 - timestep / self.train_timesteps, 6)  # 1 - 0.8 shall be 0.2
         return min(max(percent, 0.0), 1.0)
 
