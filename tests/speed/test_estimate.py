@@ -1,5 +1,7 @@
 """What a sampling run's last step took its pictures to be."""
 
+import copy
+import pickle
 import weakref
 
 import pytest
@@ -248,6 +250,16 @@ def test_a_run_of_a_pipeline_begins_when_its_scheduler_gets_timesteps(new_unet, 
             unet(**inputs)
             plans.append([image.is_first for image in handle.state.images])
     assert plans == [[True] * 2, [False] * 2, [False] * 2, [True] * 2]
+
+
+def test_a_model_in_a_pipeline_is_copied_with_a_patch_of_its_own(new_unet, new_inputs):
+    unet, inputs = new_unet(), new_inputs()
+    pipe = type("Pipeline", (), {"unet": unet, "scheduler": DDIMScheduler()})()
+    with apply_speed(pipe, SpeedConfig(metric="estimate")):
+        expected = unet(**inputs).sample
+        twins = copy.deepcopy(unet), pickle.loads(pickle.dumps(unet))
+    for twin in twins:
+        assert torch.equal(twin(**inputs).sample, expected)
 
 
 def test_a_pipeline_is_not_kept_alive(new_unet):

@@ -2,6 +2,7 @@
 
 import warnings
 from types import TracebackType
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -83,7 +84,7 @@ class SpeedHandle:
         self._take_schedule(watch.scheduler)
         self._latent_channels: int | None = None
         self._text: Tensor | None = None  # of the call that is under way
-        self._begin_outside, self._end_outside = outside(self._begin_call), outside(self._end_call)
+        self._stay_outside()
         self._levels: tuple[Level, ...] = ()
         self._is_compiled = False
         self._hooks: list[RemovableHandle] = []
@@ -112,6 +113,17 @@ class SpeedHandle:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if not name.endswith("_outside")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._stay_outside()
+
+    def _stay_outside(self) -> None:
+        """Keep what begins and ends a call out of any compiled one; a copy of this handle has its own."""
+        self._begin_outside, self._end_outside = outside(self._begin_call), outside(self._end_call)
 
     def _install(self, unet: nn.Module, levels: tuple[Level, ...]) -> None:
         """Put every hook on the model, or none."""

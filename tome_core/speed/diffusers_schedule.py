@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,6 +40,9 @@ class SchedulerWatch:
         self._scheduler = getattr(model, "scheduler", None)
         self._pipeline = None if self._scheduler is None else weakref.ref(model)
         self._timesteps: object = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_pipeline": None}  # a copy of the model is not in this pipeline
 
     @property
     def scheduler(self) -> object:
