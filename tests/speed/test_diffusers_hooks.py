@@ -189,6 +189,7 @@ def test_a_mask_over_image_tokens_keeps_self_attention_unmerged(new_unet, new_in
         assert torch.equal(unet(**inputs).sample, untouched)
     assert (handle.report.merged_calls, handle.report.untouched_calls) == (0, 1)
     assert handle.report.notes == ["level 1: attention ran unmerged, its attention mask counts the tokens by place"]
+    assert handle.report.levels[0].kept == {}
 
 
 def test_a_mask_over_the_text_allows_merging(new_unet, new_inputs, relative_error):

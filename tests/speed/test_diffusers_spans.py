@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from diffusers.models import attention_processor
 from torch import Tensor
 
 from tome_core.speed import SpeedConfig, apply_speed
+from tome_core.speed.diffusers_calls import is_own_processor
 from tome_core.speed.diffusers_layout import find_levels, transformer_blocks
 
 WHOLE = ("block", "stack")
@@ -118,6 +120,54 @@ def test_ip_adapter_masks_make_a_span_step_back(new_unet, new_inputs, part):
         assert torch.equal(unet(**inputs, cross_attention_kwargs=masks).sample, expected)
     because = "IP-Adapter masks count the tokens by place"
     assert handle.report.notes == [f"level 1: {part} stepped back to attention and mlp apart, {because}"]
+    assert set(handle.report.levels[0].kept[(16, 16)]) == set(STEPPED_BACK)
+
+
+class Recorder:
+    """An attention processor of somebody else's, which keeps what attention puts out."""
+
+    def __init__(self, inner) -> None:
+        self.inner, self.seen = inner, []
+
+    def __call__(self, attn, hidden_states, *args, **kwargs):
+        self.seen.append(hidden_states.shape[1])
+        return self.inner(attn, hidden_states, *args, **kwargs)
+
+
+@pytest.mark.parametrize("part", WHOLE)
+def test_a_foreign_attention_processor_makes_its_block_step_back(new_unet, new_inputs, part):
+    unet, inputs = new_unet("sdxl"), new_inputs()
+    with apply_speed(unet, SpeedConfig(parts=STEPPED_BACK)):
+        expected = unet(**inputs).sample
+    recorders = []
+    for block in find_levels(unet)[0].blocks:
+        recorders.append(Recorder(block.attn2.processor))
+        block.attn2.set_processor(recorders[-1])
+    with apply_speed(unet, SpeedConfig(parts=part)) as handle:
+        assert torch.equal(unet(**inputs).sample, expected)
+    assert {count for recorder in recorders for count in recorder.seen} == {64}  # every token of 8 x 8
+    because = "its attention processor Recorder may count the tokens by place"
+    assert handle.report.notes[1:] == [f"level 1: {part} stepped back to attention and mlp apart, {because}"]
+    assert handle.report.levels[0].kept == {(8, 8): {"attention": 32, "mlp": 32}}
+
+
+@pytest.mark.parametrize("part", WHOLE)
+def test_a_recorder_anywhere_in_a_span_makes_that_span_step_back_and_no_other(new_unet, new_inputs, part):
+    unet = new_unet("sdxl")
+    last = transformer_blocks(find_levels(unet)[1].transformers[0])[-1]
+    last.attn1.set_processor(Recorder(last.attn1.processor))
+    with apply_speed(unet, SpeedConfig(parts=part, levels=(1, 2))) as handle:
+        unet(**new_inputs())
+    assert part in handle.report.levels[0].kept[(8, 8)]
+    assert set(handle.report.levels[1].kept[(4, 4)]) == {part, *STEPPED_BACK}
+
+
+def test_processors_of_ip_adapter_are_foreign_and_those_of_diffusers_are_not():
+    own = (attention_processor.AttnProcessor(), attention_processor.AttnProcessor2_0())
+    assert all(map(is_own_processor, own))
+    adapter = attention_processor.IPAdapterAttnProcessor2_0(hidden_size=16, cross_attention_dim=16)
+    assert not is_own_processor(adapter)
+    assert not is_own_processor(Recorder(own[0]))
 
 
 def test_forward_chunking_makes_a_block_step_back(new_unet, new_inputs):

@@ -103,6 +103,7 @@ def test_as_many_merge_as_asked_for_or_the_report_says_why_not(ratio, grid, stri
     state.begin(500)
     state.observe(features(batch=1))
     plan, tokens = state.plan(1, grid), grid[0] * grid[1]
+    state.enter(1, grid, "attention", plan.kept)
     cells = (grid[0] // stride[0]) * (grid[1] // stride[1])
     most = cells * (stride[0] * stride[1] - 1) if matching == "window" or cells == 0 else tokens - cells
     asked = int(tokens * ratio)
@@ -182,7 +183,7 @@ def test_a_call_counts_as_merged_only_if_a_part_ran_on_fewer_tokens():
         state.observe(features())
         plan = state.plan(1, grid)
         if entered:
-            state.enter(plan.kept, plan.tokens)
+            state.enter(1, grid, "attention", plan.kept)
         state.end()
     assert (state._report.merged_calls, state._report.untouched_calls) == (1, 2)
 

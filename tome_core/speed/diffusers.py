@@ -214,6 +214,8 @@ class SpeedHandle:
         if output is None:  # the model raised
             self._forget()
             return
+        for transformer in self._transformers:
+            transformer.end()
         self.state.end()
         predicted = output[0] if isinstance(output, tuple) else getattr(output, "sample", None)
         text, self._text = self._text, None

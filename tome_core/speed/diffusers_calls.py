@@ -1,11 +1,12 @@
 """What the hooks of one Transformer2DModel share: its place in the call under way, and how calls are read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..merging import MergePlan
+from .diffusers_layout import block_parts
 from .report import Grid, SpeedReport
 from .state import SpeedState
 
@@ -14,6 +15,13 @@ Kwargs = dict[str, Any]
 
 _MASKED = "its attention mask counts the tokens by place"
 _IP_ADAPTER_MASKED = "IP-Adapter masks count the tokens by place"
+
+
+class Entered:
+    """The parts that ran in a compiled call: an attribute each, the tokens that it ran on.
+
+    It is only written there, and read outside: what a compiled call reads must not change, or it is compiled anew.
+    """
 
 
 @dataclass
@@ -26,6 +34,7 @@ class Site:
         grid: height and width in tokens; None while it shall run on every token.
         span: the plan by which a whole block or stack that is under way has merged its tokens.
         is_checkpointed: whether the backward pass runs each block again, alone.
+        entered: what ran in the call, where its plans were made ahead.
     """
 
     level: int
@@ -34,10 +43,25 @@ class Site:
     grid: Grid | None = None
     span: MergePlan | None = None
     is_checkpointed: bool = False
+    entered: Entered = field(default_factory=Entered)
 
     def plan(self, part: str) -> MergePlan | None:
         """Return the plan of a part; None where it shall run on every token."""
         return None if self.grid is None else self.state.plan(self.level, self.grid, part)
+
+    def enter(self, part: str, kept: int) -> None:
+        """Take note that a part runs on `kept` tokens now."""
+        if self.state.is_ahead:
+            setattr(self.entered, part, kept)
+        elif self.grid is not None:
+            self.state.enter(self.level, self.grid, part, kept)
+
+    def tell(self) -> None:
+        """Let the state take note of what a compiled call has entered, when it is over."""
+        entered, self.entered = self.entered, Entered()
+        for part, kept in vars(entered).items():
+            if self.grid is not None:
+                self.state.enter(self.level, self.grid, part, kept)
 
     def note(self, sentence: str) -> None:
         """Report a sentence about this level, once."""
@@ -46,6 +70,7 @@ class Site:
     def reset(self) -> None:
         """Forget a call that broke off."""
         self.grid = self.span = None
+        self.entered = Entered()
 
 
 def argument(args: Args, kwargs: Kwargs, position: int, name: str) -> Any:
@@ -72,8 +97,8 @@ def part_obstacle(part: str, batch: int, tokens: int, args: Args, kwargs: Kwargs
     return None
 
 
-def block_obstacle(plan: MergePlan, block: nn.Module, args: Args, kwargs: Kwargs) -> str | None:
-    """Return why a whole block must get every token in this call, if it must."""
+def span_obstacle(plan: MergePlan, blocks: list[nn.Module], args: Args, kwargs: Kwargs) -> str | None:
+    """Return why some blocks in a row, called with these arguments, must get every token, if they must."""
     x = argument(args, kwargs, 0, "hidden_states")
     text_mask = argument(args, kwargs, 3, "encoder_attention_mask")
     processor_kwargs = argument(args, kwargs, 5, "cross_attention_kwargs") or {}
@@ -85,11 +110,29 @@ def block_obstacle(plan: MergePlan, block: nn.Module, args: Args, kwargs: Kwargs
         return _MASKED
     if processor_kwargs.get("ip_adapter_masks") is not None:
         return _IP_ADAPTER_MASKED
+    return next(filter(None, map(_block_obstacle, blocks)), None)
+
+
+def _block_obstacle(block: nn.Module) -> str | None:
+    """Return why a block must get every token in any call, if it must."""
     if getattr(block, "_chunk_size", None) is not None:
         return "forward chunking cuts its tokens by place"
     if getattr(block, "pos_embed", None) is not None:
         return "its position embedding counts the tokens by place"
+    attentions = (module for part, module in block_parts(block) if part != "mlp")
+    for processor in (getattr(attention, "processor", None) for attention in attentions):
+        if processor is not None and not is_own_processor(processor):
+            return f"its attention processor {type(processor).__name__} may count the tokens by place"
     return None
+
+
+def is_own_processor(processor: object) -> bool:
+    """Return whether an attention processor is one of diffusers' own that takes tokens in any number and order.
+
+    Others record or edit attention maps, or tell regions apart; those of IP-Adapter are diffusers' own and do so, too.
+    """
+    kind = type(processor)
+    return kind.__module__.split(".")[0] == "diffusers" and "IPAdapter" not in kind.__name__
 
 
 def _fits(x: Tensor, batch: int, tokens: int) -> bool:

@@ -39,6 +39,10 @@ class TransformerHooks:
         if config is not None:
             self._install_merging(transformer_blocks(transformer), config, hooks)
 
+    def end(self) -> None:
+        """End a call that came through."""
+        self._site.tell()
+
     def reset(self) -> None:
         """Forget a call that broke off."""
         self._site.reset()
@@ -46,10 +50,10 @@ class TransformerHooks:
             merging.reset()
 
     def _install_merging(self, blocks: list[nn.Module], config: SpeedConfig, hooks: list[RemovableHandle]) -> None:
-        for first, last in _spans(blocks, config):
-            span = SpanHooks(config.parts[0], self._site)
+        for span_blocks in _spans(blocks, config):
+            span = SpanHooks(config.parts[0], self._site, span_blocks)
             self._merging.append(span)
-            span.install(first, last, hooks)
+            span.install(hooks)
         is_whole = config.parts[0] in WHOLE
         parts = _STEPPED_BACK if is_whole else config.parts
         for block in blocks:
@@ -76,8 +80,8 @@ class TransformerHooks:
             self._site.state.observe(hidden_states.transpose(1, 2).unflatten(2, self._site.grid))
 
 
-def _spans(blocks: list[nn.Module], config: SpeedConfig) -> list[tuple[nn.Module, nn.Module]]:
-    """Return the first and the last block of everything that is merged around as a whole."""
+def _spans(blocks: list[nn.Module], config: SpeedConfig) -> list[list[nn.Module]]:
+    """Return the blocks of each span that is merged around as a whole."""
     if config.parts == ("stack",):
-        return [(blocks[0], blocks[-1])]
-    return [(block, block) for block in blocks] if config.parts == ("block",) else []
+        return [blocks]
+    return [[block] for block in blocks] if config.parts == ("block",) else []

@@ -43,7 +43,7 @@ class PartHooks:
             self._site.note(f"{self._part} ran unmerged, {obstacle}")
             return None
         self._plan = plan
-        self._site.state.enter(plan.kept, plan.tokens)
+        self._site.enter(self._part, plan.kept)
         merged = plan.merge(argument(args, kwargs, 0, "hidden_states"))  # [B, M, C]
         args, kwargs = with_hidden_states(args, kwargs, merged)
         return args, kwargs | (_weights(plan, merged) if self._weighs else {})
@@ -82,10 +82,7 @@ class KeyHooks:
         factor = self._config.kv_downsample
         changed = self._merged(x) if factor == 1 else {"encoder_hidden_states": _downsample(x, site.grid, factor)}
         if changed:
-            kept = changed["encoder_hidden_states"].shape[1]
-            site.state.enter(kept, x.shape[1])
-            if not site.state.is_ahead:
-                site.report.record(site.level, site.grid, "keys", kept)
+            site.enter("keys", changed["encoder_hidden_states"].shape[1])
         return args, kwargs | changed
 
     def _merged(self, x: Tensor) -> Kwargs:

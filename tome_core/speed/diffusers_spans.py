@@ -5,7 +5,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ..merging import MergePlan
 from ..merging.kernels import add_gathered
-from .diffusers_calls import Args, Kwargs, Site, argument, block_obstacle, with_hidden_states
+from .diffusers_calls import Args, Kwargs, Site, argument, span_obstacle, with_hidden_states
 
 
 class SpanHooks:
@@ -15,15 +15,16 @@ class SpanHooks:
     published form (Bolya & Hoffman 2023, section 4) merges around each part, three times a block.
     """
 
-    def __init__(self, part: str, site: Site) -> None:
+    def __init__(self, part: str, site: Site, blocks: list[nn.Module]) -> None:
         self._part = part  # "block" or "stack"
         self._site = site
+        self._blocks = blocks
         self._entered: tuple[Tensor, Tensor] | None = None  # x [B, N, C] and M x [B, M, C]
 
-    def install(self, first: nn.Module, last: nn.Module, hooks: list[RemovableHandle]) -> None:
+    def install(self, hooks: list[RemovableHandle]) -> None:
         """Hook the span, last before its first block and first after its last one."""
-        hooks.append(first.register_forward_pre_hook(self._enter, with_kwargs=True))
-        hooks.append(last.register_forward_hook(self._leave, prepend=True))
+        hooks.append(self._blocks[0].register_forward_pre_hook(self._enter, with_kwargs=True))
+        hooks.append(self._blocks[-1].register_forward_hook(self._leave, prepend=True))
 
     def reset(self) -> None:
         """Forget a call that broke off."""
@@ -32,18 +33,20 @@ class SpanHooks:
     def _enter(self, block: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
         self._entered = self._site.span = None
         plan = self._site.plan(self._part)
-        if plan is None or plan.kept == plan.tokens:
+        if plan is None:
             return None
-        obstacle = block_obstacle(plan, block, args, kwargs)
+        obstacle = span_obstacle(plan, self._blocks, args, kwargs)
         if self._part == "stack" and self._site.is_checkpointed:
             obstacle = "gradient checkpointing runs its blocks again one by one"
         if obstacle is not None:
             self._site.note(f"{self._part} stepped back to attention and mlp apart, {obstacle}")
             return None
+        self._site.enter(self._part, plan.kept)
+        if plan.kept == plan.tokens:
+            return None
         x = argument(args, kwargs, 0, "hidden_states")
         merged = plan.merge(x)
         self._entered, self._site.span = (x, merged), plan
-        self._site.state.enter(plan.kept, plan.tokens)
         return with_hidden_states(args, kwargs, merged)
 
     def _leave(self, block: nn.Module, args: Args, output: Tensor) -> Tensor:

@@ -103,15 +103,16 @@ class SpeedState:
     def make_ahead(self, keys: Iterable[tuple[int, Grid, str]]) -> None:
         """Make the plans of a call, by level, grid and part, before it begins: a compiled one cannot.
 
-        From then on nothing is observed or recorded in it, and what has no plan runs on every token.
+        From then on nothing is observed in it, and what has no plan runs on every token.
         """
         for level, grid, part in keys:
             self.plan(level, grid, part)
         self.is_ahead = True
 
-    def enter(self, kept: int, tokens: int) -> None:
-        """Take note that a part of the model runs on `kept` of `tokens` tokens now."""
-        self._has_merged = self._has_merged or kept < tokens
+    def enter(self, level: int, grid: Grid, part: str, kept: int) -> None:
+        """Take note, in the report too, that a part of a level really runs on `kept` tokens of `grid` now."""
+        self._has_merged = self._has_merged or kept < grid[0] * grid[1]
+        self._report.record(level, grid, part, kept)
 
     def end(self) -> None:
         """End a model call that came through, and count it; its plans stay. One that raised is reset instead."""
@@ -134,7 +135,6 @@ class SpeedState:
         plan = self._plans.get(key) or (self._shared(key) if self._keeps_plans and self.images else self._new(key))
         if plan is not None:
             self._plans[key] = plan
-            self._report.record(level, grid, part, plan.kept)
         return plan
 
     def _keep_plans(self) -> None:
