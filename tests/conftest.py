@@ -30,6 +30,19 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
 
 
+@pytest.fixture(autouse=True)
+def merging_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the guard find that merging pays, at sizes too small for that: no test but its own depends on a clock."""
+    from tome_core.speed import diffusers_guard
+    from tome_core.speed.guard import Curve, LevelTimes
+
+    def pays(block: nn.Module, place: Any, grid: Any, config: Any, matcher: Any = None) -> LevelTimes:
+        parts = config.parts
+        return LevelTimes(dict.fromkeys(parts, Curve(linear=1.0)), dict.fromkeys(parts, Curve(linear=0.5)), Curve())
+
+    monkeypatch.setattr(diffusers_guard, "time_level", pays)
+
+
 @pytest.fixture
 def traces() -> Callable[[nn.Module], list[Any]]:
     """Return a function that lists all that a patch could leave on the modules of a model."""

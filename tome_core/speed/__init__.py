@@ -2,15 +2,22 @@
 
 from .config import SpeedConfig
 from .diffusers import SpeedHandle, apply_speed
-from .report import LevelReport, SpeedReport
-from .state import Matcher, SpeedState
+from .guard import Curve, LevelTimes, Timings, Verdict
+from .level_report import LevelReport
+from .plan_making import Matcher
+from .report import SpeedReport
+from .state import SpeedState
 
 __all__ = [
+    "Curve",
     "LevelReport",
+    "LevelTimes",
     "Matcher",
     "SpeedConfig",
     "SpeedHandle",
     "SpeedReport",
     "SpeedState",
+    "Timings",
+    "Verdict",
     "apply_speed",
 ]

@@ -1,9 +1,8 @@
 """What a user chooses about token merging for speed: names, bounds, units and help sentences live here once."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from numbers import Real
-from typing import Any
+from dataclasses import dataclass, fields
+
+from .settings import as_tuple, check, require, setting, share
 
 WHOLE = ("block", "stack")  # merged around once, and so chosen alone
 PARTS = ("attention", "cross_attention", "mlp", *WHOLE)
@@ -13,16 +12,6 @@ MAX_LEVEL = 8
 MAX_STRIDE = 8
 MAX_REFRESH = 50
 MAX_SEED = 2**63 - 1
-
-
-def _setting(default: Any, help: str, **metadata: Any) -> Any:
-    """Return a dataclass field that carries what a user interface needs to draw it."""
-    return field(default=default, metadata={"help": help, **metadata})
-
-
-def _share(help: str) -> Any:
-    """Return the field of a ratio that need not be given."""
-    return _setting(None, help, min=0.0, max=1.0, step=0.05, unit="fraction of tokens")
 
 
 @dataclass(frozen=True)
@@ -39,7 +28,7 @@ class SpeedConfig:
         ValueError: a field breaks its rule, as "<name> must be <rule>, got <value>".
     """
 
-    ratio: float = _setting(
+    ratio: float = setting(
         0.5,
         "How much of the image to merge away before attention. 0 is the untouched model.",
         min=0.0,
@@ -47,7 +36,7 @@ class SpeedConfig:
         step=0.05,
         unit="fraction of tokens",
     )
-    levels: tuple[int, ...] = _setting(
+    levels: tuple[int, ...] = setting(
         (1,),
         "Where to merge: 1 is the finest level of the model that has attention, 2 the next coarser one.",
         min=1,
@@ -55,13 +44,13 @@ class SpeedConfig:
         step=1,
         unit="level",
     )
-    parts: tuple[str, ...] = _setting(
+    parts: tuple[str, ...] = setting(
         ("attention",),
         "What runs on merged tokens. Cross-attention and MLP save more and cost more quality. block: all three, merged "
         "once; stack: all blocks in a row, merged once (SDXL has ten in a row). These two stand alone.",
         choices=PARTS,
     )
-    stride: tuple[int, int] = _setting(
+    stride: tuple[int, int] = setting(
         (2, 2),
         "Height and width of the cell in which one token is always kept. Caps the ratio at 1 - 1 / (height * width).",
         min=1,
@@ -69,19 +58,19 @@ class SpeedConfig:
         step=1,
         unit="tokens",
     )
-    matching: str = _setting(
+    matching: str = setting(
         "bipartite",
         "bipartite: a token merges with the most similar kept one anywhere in the image. window: only inside its cell.",
         choices=MATCHINGS,
     )
-    metric: str = _setting(
+    metric: str = setting(
         "first_block",
         "What makes tokens similar. first_block, stem, latent: features that know nothing of the text. "
         "estimate: what the step before took the picture to be, the same for prompt and empty prompt. "
         "block: each block's own input, as in the paper; prompt and empty prompt then merge differently.",
         choices=METRICS,
     )
-    seed: int | None = _setting(
+    seed: int | None = setting(
         None,
         "Draws the kept token of each cell anew at every step. None keeps the top left one.",
         min=0,
@@ -89,19 +78,19 @@ class SpeedConfig:
         step=1,
         unit="seed",
     )
-    start_percent: float = _setting(
+    start_percent: float = setting(
         0.0, "Merge from this point of the sampling run on.", min=0.0, max=1.0, step=0.01, unit="fraction of the run"
     )
-    end_percent: float = _setting(
+    end_percent: float = setting(
         1.0, "Merge up to this point of the sampling run.", min=0.0, max=1.0, step=0.01, unit="fraction of the run"
     )
-    cross_attention_ratio: float | None = _share("How much to merge away before cross-attention. None: as ratio.")
-    mlp_ratio: float | None = _share("How much to merge away before the MLP. None: as ratio.")
-    kv_ratio: float | None = _share(
+    cross_attention_ratio: float | None = share("How much to merge away before cross-attention. None: as ratio.")
+    mlp_ratio: float | None = share("How much to merge away before the MLP. None: as ratio.")
+    kv_ratio: float | None = share(
         "How much to merge away in the keys and values of self-attention alone, which costs little quality. "
         "None: they are merged with the queries."
     )
-    kv_downsample: int = _setting(
+    kv_downsample: int = setting(
         1,
         "Keep only every n-th key and value of self-attention in each direction (ToDo). 1 keeps all.",
         min=1,
@@ -109,12 +98,12 @@ class SpeedConfig:
         step=1,
         unit="tokens",
     )
-    proportional: bool = _setting(
+    proportional: bool = setting(
         False,
         "Merged keys count as often as the tokens they stand for. Truer; slower where it rules out fused attention.",
         choices=(False, True),
     )
-    refresh: int = _setting(
+    refresh: int = setting(
         1,
         "Look for similar tokens only at every n-th step, and more often in the first 40 percent of the run. 1: at "
         "each step, as always in runs of fewer than ten.",
@@ -123,28 +112,34 @@ class SpeedConfig:
         step=1,
         unit="steps",
     )
+    guard: bool = setting(
+        True,
+        "Leave out what merging would make slower: a level is timed when a picture size first comes, for a second or "
+        "so. Off: merge wherever the other settings say.",
+        choices=(False, True),
+    )
 
     def __post_init__(self) -> None:
         for name in ("levels", "parts", "stride"):
-            object.__setattr__(self, name, _as_tuple(getattr(self, name)))
-        for setting in fields(self):
-            value = getattr(self, setting.name)
-            holds, rule = _check(value, setting.default, setting.metadata)
-            _require(setting.name, holds, rule, value)
-            if isinstance(setting.metadata.get("max"), float) and value is not None:
-                object.__setattr__(self, setting.name, float(value))
-        _require("end_percent", self.end_percent > self.start_percent, "above start_percent", self.end_percent)
+            object.__setattr__(self, name, as_tuple(getattr(self, name)))
+        for item in fields(self):
+            value = getattr(self, item.name)
+            holds, rule = check(value, item.default, item.metadata)
+            require(item.name, holds, rule, value)
+            if isinstance(item.metadata.get("max"), float) and value is not None:
+                object.__setattr__(self, item.name, float(value))
+        require("end_percent", self.end_percent > self.start_percent, "above start_percent", self.end_percent)
         is_whole = bool(set(self.parts) & set(WHOLE))
-        _require(
+        require(
             "parts", not is_whole or len(self.parts) == 1, "block or stack alone, or some of the others", self.parts
         )
-        _require("kv_ratio", self.kv_ratio is None or not is_whole, "None where parts is block or stack", self.kv_ratio)
+        require("kv_ratio", self.kv_ratio is None or not is_whole, "None where parts is block or stack", self.kv_ratio)
         for name in ("cross_attention_ratio", "mlp_ratio"):
             own = getattr(self, name)
-            _require(name, own is None or not is_whole, "None where parts is block or stack", own)
+            require(name, own is None or not is_whole, "None where parts is block or stack", own)
         one_rule = "1 where parts is block or stack, and where kv_ratio is given"
         is_free = self.kv_ratio is None and not is_whole
-        _require("kv_downsample", self.kv_downsample == 1 or is_free, one_rule, self.kv_downsample)
+        require("kv_downsample", self.kv_downsample == 1 or is_free, one_rule, self.kv_downsample)
 
     @property
     def is_neutral(self) -> bool:
@@ -186,50 +181,3 @@ class SpeedConfig:
     def exceeds_max_ratio(self) -> bool:
         """Whether less merges than some ratio asks for, on any grid."""
         return max(map(self.ratio_of, self.merged_parts)) > self.max_ratio
-
-
-def _as_tuple(value: Any) -> tuple[Any, ...]:
-    """Return a sequence as a tuple, and a single value as a tuple of one."""
-    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
-
-
-def _require(name: str, holds: bool, rule: str, value: object) -> None:
-    if not holds:
-        raise ValueError(f"{name} must be {rule}, got {value!r}")
-
-
-def _check(value: Any, default: Any, bounds: Mapping[str, Any]) -> tuple[bool, str]:
-    """Return whether a value is within the bounds of its field, and the rule in words; `default` tells its kind."""
-    if "choices" in bounds:
-        choices = bounds["choices"]
-        if not isinstance(default, tuple):
-            return value in choices, f"one of {choices}"
-        are_known = _are_different(value) and all(item in choices for item in value)
-        return are_known, f"one or more of {choices}, each once"
-    least, most = bounds["min"], bounds["max"]
-    if isinstance(default, float):
-        return _is_number(value, least, most), f"a number from {least:g} to {most:g}"
-    if default is None and isinstance(most, float):
-        return value is None or _is_number(value, least, most), f"None or a number from {least:g} to {most:g}"
-    if default is None:
-        return value is None or _is_whole(value, least, most), f"None or a whole number from {least} to {most}"
-    if isinstance(default, int):
-        return _is_whole(value, least, most), f"a whole number from {least} to {most}"
-    are_whole = all(_is_whole(item, least, most) for item in value)
-    if len(default) == 2:
-        is_cell = are_whole and len(value) == 2 and value != (1, 1)
-        return is_cell, f"two whole numbers from {least} to {most}, one of them above 1"
-    return are_whole and _are_different(value), f"one or more different whole numbers from {least} to {most}"
-
-
-def _is_number(value: Any, least: float, most: float) -> bool:
-    # NaN compares false
-    return isinstance(value, Real) and not isinstance(value, bool) and least <= float(value) <= most
-
-
-def _is_whole(value: Any, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
-def _are_different(values: tuple[Any, ...]) -> bool:
-    return len(values) > 0 and all(value not in values[:i] for i, value in enumerate(values))

@@ -8,17 +8,29 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .compiling import drop_compiled_calls, is_compiled, is_compiling, outside
-from .config import WHOLE, SpeedConfig
-from .diffusers_calls import Args, Kwargs, argument
+from .config import SpeedConfig
+from .diffusers_ahead import make_ahead
+from .diffusers_calls import Args, Kwargs, Observation, argument
+from .diffusers_features import ModelFeatures
+from .diffusers_guard import DiffusersGuard
 from .diffusers_hooks import TransformerHooks
 from .diffusers_layout import Level, find_levels, find_unet, first_transformer, transformer_blocks
-from .diffusers_schedule import SchedulerWatch, idle_in_run, read_schedule
-from .estimate import CleanEstimate
-from .report import LevelReport, SpeedReport, cap_sentence
-from .state import Matcher, SpeedState
+from .diffusers_report import new_report
+from .diffusers_schedule import SchedulerWatch
+from .guard import Timings
+from .plan_making import Matcher
+from .report import SpeedReport
+from .sentences import cap_sentence
+from .state import SpeedState
 
 
-def apply_speed(model: object, config: SpeedConfig | None = None, *, matcher: Matcher | None = None) -> "SpeedHandle":
+def apply_speed(
+    model: object,
+    config: SpeedConfig | None = None,
+    *,
+    matcher: Matcher | None = None,
+    timings: Timings | None = None,
+) -> "SpeedHandle":
     """Merge tokens in a diffusers model from now on; return the handle that takes it back.
 
     Bolya & Hoffman 2023, "Token Merging for Fast Stable Diffusion". The model is changed in place, by hooks alone: its
@@ -35,6 +47,8 @@ def apply_speed(model: object, config: SpeedConfig | None = None, *, matcher: Ma
         config: what to merge; None for the defaults.
         matcher: a matching of your own, from a metric [B, height * width, C], height, width and the number of tokens to
             merge to a plan. None: the one that the config names.
+        timings: times of your own for the guard, from a level's number and its grid (height, width), in place of
+            measuring them here. The same times give the same decisions.
 
     Raises:
         UnsupportedModelError: the model has no UNet with transformer blocks. Nothing is changed.
@@ -43,11 +57,12 @@ def apply_speed(model: object, config: SpeedConfig | None = None, *, matcher: Ma
     config = config or SpeedConfig()
     unet = find_unet(model)
     levels = find_levels(unet)
-    report = _new_report(unet, levels, config)
+    report = new_report(unet, levels, config)
     if config.exceeds_max_ratio:
         warnings.warn(cap_sentence(config), stacklevel=2)
     state = SpeedState(config, report, matcher=matcher)
-    handle = SpeedHandle(config, report, state, SchedulerWatch(model))
+    guard = DiffusersGuard(config, report, levels, matcher, timings) if config.guard else None
+    handle = SpeedHandle(config, report, state, SchedulerWatch(model), guard)
     for earlier in _installed_on(unet):
         earlier.close()
     if not config.is_neutral:
@@ -74,16 +89,14 @@ class SpeedHandle:
         report: SpeedReport,
         state: SpeedState,
         watch: SchedulerWatch,
+        guard: DiffusersGuard | None = None,
     ) -> None:
         self.config = config
         self.report = report
         self.state = state
-        self._watch = watch
-        self._scheduler: object = None
-        self._estimate: CleanEstimate | None = None
-        self._take_schedule(watch.scheduler)
-        self._latent_channels: int | None = None
-        self._text: Tensor | None = None  # of the call that is under way
+        self._guard = guard
+        self._observation = Observation()
+        self._features = ModelFeatures(report, state, self._observation, watch)
         self._stay_outside()
         self._levels: tuple[Level, ...] = ()
         self._is_compiled = False
@@ -139,11 +152,11 @@ class SpeedHandle:
             raise
 
     def _hook_model(self, unet: nn.Module) -> None:
-        self._latent_channels = getattr(getattr(unet, "config", None), "out_channels", None)
+        self._features.latent_channels = getattr(getattr(unet, "config", None), "out_channels", None)
         self._hooks.append(unet.register_forward_pre_hook(self._begin, with_kwargs=True))
         self._hooks.append(unet.register_forward_hook(self._end, always_call=True))
         if self.report.metric == "stem":
-            self._hooks.append(unet.get_submodule("conv_in").register_forward_hook(self._observe_stem))
+            self._hooks.append(unet.get_submodule("conv_in").register_forward_hook(self._features.observe_stem))
 
     def _hook_transformer(self, transformer: nn.Module, level: int, is_first: bool) -> None:
         chosen = level in self.config.levels
@@ -155,7 +168,8 @@ class SpeedHandle:
         elif self.report.metric == "first_block" and is_first:
             observed = transformer_blocks(transformer)[:1]
         if chosen or observed:
-            hooks = TransformerHooks(level, self.state, self.report)
+            guard = self._guard if chosen else None
+            hooks = TransformerHooks(level, self.state, self.report, self._observation, guard)
             self._transformers.append(hooks)
             hooks.install(transformer, self.config if chosen else None, observed, self._hooks)
 
@@ -163,49 +177,19 @@ class SpeedHandle:
         self._begin_outside(module, args, kwargs, is_compiling())
 
     def _begin_call(self, module: nn.Module, args: Args, kwargs: Kwargs, is_compiling: bool) -> None:
-        sample = argument(args, kwargs, 0, "sample")
+        self._observation.reset()
+        sample, text = argument(args, kwargs, 0, "sample"), argument(args, kwargs, 2, "encoder_hidden_states")
         if not isinstance(sample, Tensor) or sample.dim() != 4:
             self.state.reset()
             self.report.note("a model input that is no batch of images [B, C, height, width] merges nothing")
             return
-        if self._watch.scheduler is not self._scheduler:
-            self._take_schedule(self._watch.scheduler)
-        if self._watch.sees_new_run():
-            self.state.begin_run()
-            for sentence in idle_in_run(self.config, [self.state.percent(t) for t in self._watch.timesteps]):
-                self.report.note(sentence)
-        # channels behind the latent's own (a mask, another picture) may differ between the rows of one image
-        latent = sample[:, : self._latent_channels]
-        self._text = argument(args, kwargs, 2, "encoder_hidden_states")
-        self.state.begin(argument(args, kwargs, 1, "timestep"), latent)
-        if self._estimate is not None and self.state.images:
-            self.state.observe(self._estimate.features(self.state.images))
-        elif self.report.metric in ("latent", "estimate"):
-            self.state.observe(latent)
+        self._features.begin(sample, argument(args, kwargs, 1, "timestep"), text)
         if is_compiling or is_compiled(self._levels[0].blocks[0]):
-            self._make_ahead(module, sample)
-
-    def _make_ahead(self, unet: nn.Module, sample: Tensor) -> None:
-        """Make every plan of a call that is compiled, or whose blocks are."""
-        self._is_compiled = True
-        if self.report.metric not in ("latent", "estimate"):
-            if self.report.metric != "stem":
-                self.report.note(f"metric {self.report.metric} is inside the compiled model: stem is used instead")
-                self.report.metric = "stem"
-            self.state.observe(unet.get_submodule("conv_in")(sample))
-        height, width = sample.shape[2:]
-        chosen = [level for level in self._levels if level.number in self.config.levels]
-        if self.state.is_active:
-            self.state.make_ahead(
-                (level.number, level.grid(height, width), part)
-                for level in chosen
-                for part in self.config.merged_parts
-                if part in (*level.parts, *WHOLE, "keys")
-            )
-
-    def _observe_stem(self, module: nn.Module, args: Args, output: Tensor) -> None:
-        if self.state.is_active:
-            self.state.observe(output)  # [B, C, height, width]
+            self._is_compiled = True
+            self._features.begin_ahead(module, sample)
+            if self.state.is_active:
+                chosen = [level for level in self._levels if level.number in self.config.levels]
+                make_ahead(sample, text, chosen, self._transformers, self.state, self._observation, self._guard)
 
     def _end(self, module: nn.Module, args: Args, output: object) -> None:
         self._end_outside(output)
@@ -217,33 +201,13 @@ class SpeedHandle:
         for transformer in self._transformers:
             transformer.end()
         self.state.end()
-        predicted = output[0] if isinstance(output, tuple) else getattr(output, "sample", None)
-        text, self._text = self._text, None
-        if self._estimate is None or not self.state.images:
-            return
-        if not isinstance(predicted, Tensor) or not self._estimate.learn(self.state.images, predicted, text):
-            self.report.note("metric estimate learns nothing from this model's output: it sees the noisy latent alone")
-
-    def _take_schedule(self, scheduler: object) -> None:
-        """Take over what a scheduler tells, and say where it is not enough."""
-        self._scheduler = scheduler
-        schedule = read_schedule(scheduler)
-        self.state.train_timesteps = len(schedule.alphas)
-        self._estimate = None
-        if self.config.metric != "estimate":
-            return
-        if schedule.obstacle is not None:
-            self.report.metric = "latent"
-            self.report.note(f"metric estimate cannot be had, latent is used instead: {schedule.obstacle}")
-            return
-        self.report.metric = "estimate"
-        if schedule.assumption is not None:
-            self.report.note(f"metric estimate: {schedule.assumption}")
-        self._estimate = CleanEstimate(schedule.alphas, schedule.prediction_type)
+        self._observation.reset()
+        self._features.learn(output)
 
     def _forget(self) -> None:
         self.state.reset()
-        self._text = None
+        self._observation.reset()
+        self._features.forget()
         for transformer in self._transformers:
             transformer.reset()
 
@@ -252,25 +216,3 @@ def _installed_on(unet: nn.Module) -> list[SpeedHandle]:
     """Return our handles on a UNet. Its hooks are where they are kept, so that closing leaves no trace anywhere."""
     owners = [getattr(hook, "__self__", None) for hook in unet._forward_pre_hooks.values()]
     return [owner for owner in owners if isinstance(owner, SpeedHandle)]
-
-
-def _new_report(unet: nn.Module, levels: tuple[Level, ...], config: SpeedConfig) -> SpeedReport:
-    """Return the report of a model before its first call, with all that can be said by then."""
-    numbers = tuple(level.number for level in levels)
-    if not set(config.levels) <= set(numbers):
-        raise ValueError(f"levels must be among {numbers} on this {type(unet).__name__}, got {config.levels}")
-    metric = "stem" if config.metric == "first_block" and _text_reaches_first_block(unet) else config.metric
-    rows = [LevelReport(x.number, x.downsample, len(x.blocks), x.number in config.levels) for x in levels]
-    report = SpeedReport(type(unet).__name__, config, metric, tuple(rows))
-    if metric != config.metric:
-        report.note("metric first_block would see the text on this model (in its time embedding): stem is used instead")
-    present = {part for level in levels if level.number in config.levels for part in level.parts}
-    for part in config.parts:
-        if part not in present and part not in WHOLE:
-            report.note(f"{part} has no effect: the blocks of the chosen levels have {', '.join(sorted(present))} only")
-    return report
-
-
-def _text_reaches_first_block(unet: nn.Module) -> bool:
-    """Return whether the time embedding carries text or a class, as SDXL's carries pooled text."""
-    return any(getattr(unet, name, None) is not None for name in ("add_embedding", "class_embedding"))

@@ -1,24 +1,36 @@
 """The hooks on one Transformer2DModel: they read its grid, and say what its blocks merge around."""
 
-from torch import nn
+from functools import partial
+
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .config import WHOLE, SpeedConfig
-from .diffusers_calls import Args, Kwargs, Site, argument
-from .diffusers_layout import block_parts, transformer_blocks
-from .diffusers_parts import KeyHooks, PartHooks, SpanWeightHooks
+from .config import SpeedConfig
+from .diffusers_calls import Args, Kwargs, Observation, Site, argument
+from .diffusers_guard import DiffusersGuard
+from .diffusers_layout import transformer_blocks
+from .diffusers_merging import install_merging
+from .diffusers_parts import PartHooks
 from .diffusers_spans import SpanHooks
+from .level_report import Grid
 from .report import SpeedReport
 from .state import SpeedState
-
-_STEPPED_BACK = ("attention", "mlp")  # what merges where a whole block must not
 
 
 class TransformerHooks:
     """Hooks on one Transformer2DModel and its blocks."""
 
-    def __init__(self, level: int, state: SpeedState, report: SpeedReport) -> None:
-        self._site = Site(level, state, report)
+    def __init__(
+        self,
+        level: int,
+        state: SpeedState,
+        report: SpeedReport,
+        observation: Observation,
+        guard: DiffusersGuard | None = None,
+    ) -> None:
+        self.level = level
+        self._site = Site(level, state, report, observation=observation)
+        self._guard = guard
         self._merging: list[PartHooks | SpanHooks] = []
 
     def install(
@@ -37,11 +49,15 @@ class TransformerHooks:
         for block in observed:
             hooks.append(block.register_forward_pre_hook(self._observe, with_kwargs=True))
         if config is not None:
-            self._install_merging(transformer_blocks(transformer), config, hooks)
+            self._merging += install_merging(transformer_blocks(transformer), config, self._site, hooks)
 
     def end(self) -> None:
         """End a call that came through."""
         self._site.tell()
+
+    def leave_out(self, parts: frozenset[str]) -> None:
+        """Keep some parts, "keys" among them, from merging in the call that begins."""
+        self._site.left_out = parts
 
     def reset(self) -> None:
         """Forget a call that broke off."""
@@ -49,39 +65,23 @@ class TransformerHooks:
         for merging in self._merging:
             merging.reset()
 
-    def _install_merging(self, blocks: list[nn.Module], config: SpeedConfig, hooks: list[RemovableHandle]) -> None:
-        for span_blocks in _spans(blocks, config):
-            span = SpanHooks(config.parts[0], self._site, span_blocks)
-            self._merging.append(span)
-            span.install(hooks)
-        is_whole = config.parts[0] in WHOLE
-        parts = _STEPPED_BACK if is_whole else config.parts
-        for block in blocks:
-            for part, module in block_parts(block):
-                if part == "attention" and config.has_own_keys:
-                    KeyHooks(self._site).install(module, hooks)
-                if part in parts and config.ratio_of(part) > 0:
-                    weighs = part == "attention" and config.weighs_keys and not config.has_own_keys
-                    merging = PartHooks(part, self._site, weighs=weighs)
-                    self._merging.append(merging)
-                    merging.install(module, hooks)
-                if part == "attention" and config.weighs_keys and is_whole:
-                    SpanWeightHooks(self._site).install(module, hooks)
-
     def _read_grid(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
         hidden_states = argument(args, kwargs, 0, "hidden_states")  # [B, C, height, width]
         self._site.is_checkpointed = bool(getattr(module, "gradient_checkpointing", False))
         is_image = self._site.state.is_active and hidden_states.dim() == 4
         self._site.grid = (hidden_states.shape[2], hidden_states.shape[3]) if is_image else None
+        if is_image and self._guard is not None and not self._site.state.is_ahead:
+            text = argument(args, kwargs, 1, "encoder_hidden_states")
+            features = self._site.observation.shape if self._site.report.metric != "block" else None
+            self._site.left_out = self._guard.left_out(self._site.level, hidden_states, text, features)
 
     def _observe(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
-        if self._site.grid is not None:
+        if self._site.grid is not None and not self._site.state.is_ahead:
             hidden_states = argument(args, kwargs, 0, "hidden_states")  # [B, N, C]
-            self._site.state.observe(hidden_states.transpose(1, 2).unflatten(2, self._site.grid))
+            shape = (hidden_states.shape[2], *self._site.grid)
+            self._site.observation.offer(shape, partial(_as_image, hidden_states, self._site.grid))
 
 
-def _spans(blocks: list[nn.Module], config: SpeedConfig) -> list[list[nn.Module]]:
-    """Return the blocks of each span that is merged around as a whole."""
-    if config.parts == ("stack",):
-        return [blocks]
-    return [[block] for block in blocks] if config.parts == ("block",) else []
+def _as_image(hidden_states: Tensor, grid: Grid) -> Tensor:
+    """Return [B, C, height, width] of tokens [B, N, C]."""
+    return hidden_states.transpose(1, 2).unflatten(2, grid)

@@ -8,7 +8,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ..merging import MergePlan
 from .diffusers_calls import Args, Kwargs, Site, argument, part_obstacle, with_hidden_states
-from .report import Grid
+from .level_report import Grid
 
 
 class PartHooks:
@@ -70,7 +70,7 @@ class KeyHooks:
 
     def _enter(self, module: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
         site = self._site
-        if site.grid is None:
+        if site.grid is None or not site.merges("keys"):
             return None
         x = argument(args, kwargs, 0, "hidden_states")  # [B, N, C]
         obstacle = part_obstacle("attention", x.shape[0], site.grid[0] * site.grid[1], args, kwargs)

@@ -5,24 +5,20 @@ or what the model makes of it before the first cross-attention) the rows of an i
 merge alike, and no image depends on its neighbours in the batch.
 """
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable
 
-import numpy as np
-import torch
 from torch import Tensor
-from torch.nn import functional
 
-from ..merging import MergePlan, bipartite_soft_matching_2d, window_matching
-from ..merging.kernels import widen
+from ..merging import MergePlan
 from .config import SpeedConfig
+from .level_report import Grid
+from .plan_making import Matcher, make_plan, new_generator
 from .refresh import is_kept
-from .report import Grid, SpeedReport
+from .report import SpeedReport
 from .run import Image, SamplingRun
 
 _Key = tuple[int, Grid, int]  # level, grid and tokens to merge: what a plan is made for
 Timestep = Tensor | float | int | None
-Matcher = Callable[[Tensor, int, int, int], MergePlan]  # metric [B, height * width, C], height, width, tokens to merge
 
 
 class SpeedState:
@@ -64,29 +60,47 @@ class SpeedState:
 
     def _clear(self) -> None:
         self.is_active = self.is_ahead = False
-        self.images: list[Image] = []
+        self._images: list[Image] = []
+        self._unmet: tuple[Timestep, Tensor, int | None] | None = (
+            None  # what tells the images, until they are asked for
+        )
         self._has_merged = False
         self._features: Tensor | None = None
         self._plans: dict[_Key, MergePlan] = {}
 
-    def begin(self, timestep: Timestep, latent: Tensor | None = None) -> None:
+    def begin(self, timestep: Timestep, latent: Tensor | None = None, channels: int | None = None) -> None:
         """Begin a model call at `timestep` (a number, or a tensor of one value or one per row).
 
-        The noisy latent [B, C, height, width] tells the image of each row, as `images`; the config says whether that is
-        needed. Only then, and where it asks for a part of the run or for a seed, the timestep is read back from its
-        device.
+        The noisy latent [B, C, height, width], of which the first `channels` count (None: all), tells the image of each
+        row. The timestep is read back from its device where the config asks for a part of the run or for a seed, and
+        else not before `images` are asked for: a call in which nothing merges does nothing to either.
         """
         self._clear()
         config = self.config
         is_whole_run = config.start_percent <= 0 and config.end_percent >= 1
-        is_read = self._follows_images or not is_whole_run or config.seed is not None
-        timesteps = _read(timestep) if is_read else []
+        timesteps = _read(timestep) if not is_whole_run or config.seed is not None else []
         self.is_active = is_whole_run or all(self._is_in_run(t) for t in timesteps)
         # rows at different timesteps leave it out of the draw, which must not depend on a row's neighbours
         self._drawn_at = timesteps[0] if len(set(timesteps)) == 1 else 0.0
-        if self._follows_images and latent is not None and timesteps:
+        if self._follows_images and latent is not None:
+            self._unmet = timestep, latent, channels
+            if not self.is_active:
+                self._meet()  # they are known again in the first step that merges
+
+    @property
+    def images(self) -> list[Image]:
+        """The image of each row of the call, where the config needs them and the call told them."""
+        self._meet()
+        return self._images
+
+    def _meet(self) -> None:
+        unmet, self._unmet = self._unmet, None
+        if unmet is None:
+            return
+        timesteps, latent = _read(unmet[0]), unmet[1][:, : unmet[2]]
+        if timesteps:
             of_rows = timesteps if len(timesteps) == len(latent) else timesteps[:1] * len(latent)
-            self.images = self._run.meet(latent, of_rows)
+            self._images = self._run.meet(latent, of_rows)
             if self._keeps_plans:
                 self._keep_plans()
 
@@ -121,7 +135,7 @@ class SpeedState:
         else:
             self._report.untouched_calls += 1
         self.is_active = False
-        self._features = None
+        self._features = self._unmet = None
 
     def plan(self, level: int, grid: Grid, part: str = "attention") -> MergePlan | None:
         """Return the plan of one part of a level whose tokens lie on `grid` (height, width).
@@ -139,7 +153,7 @@ class SpeedState:
 
     def _keep_plans(self) -> None:
         """Let the images keep the plans of their last step where the config's refresh says so."""
-        for image in set(self.images):
+        for image in set(self._images):
             before = image.before
             if image.plans or before is None or not before.plans:
                 continue
@@ -165,28 +179,10 @@ class SpeedState:
         """Return a plan for some rows of the call, or for all; None before anything was observed."""
         if self._features is None:
             return None
-        return self._match(self._features if rows is None else self._features[rows], *key)
-
-    @torch.no_grad()
-    def _match(self, features: Tensor, level: int, grid: Grid, r: int) -> MergePlan:
-        height, width = grid
-        with _full_precision(features.device.type):
-            pooled = widen(features)
-            if pooled.shape[2:] != grid:
-                pooled = functional.adaptive_avg_pool2d(pooled, grid)
-            metric = pooled.flatten(2).transpose(1, 2)  # [B, N, C]
-            if self._matcher is not None:
-                return self._matcher(metric, height, width, r)
-            if self.config.matching == "window":
-                return window_matching(metric, height, width, r, stride=self.config.stride)
-            return bipartite_soft_matching_2d(
-                metric, height, width, r, stride=self.config.stride, generator=self._generator(level)
-            )
-
-    def _generator(self, level: int) -> torch.Generator | None:
-        if self.config.seed is None:
-            return None
-        return torch.Generator().manual_seed(_mix(self.config.seed, level, self._drawn_at))
+        level, grid, r = key
+        generator = new_generator(self.config.seed, level, self._drawn_at)
+        features = self._features if rows is None else self._features[rows]
+        return make_plan(features, grid, r, self.config, generator, self._matcher)
 
     def _is_in_run(self, timestep: float) -> bool:
         return self.config.start_percent <= self.percent(timestep) <= self.config.end_percent
@@ -197,19 +193,7 @@ class SpeedState:
         return min(max(percent, 0.0), 1.0)
 
 
-def _full_precision(device_type: str) -> AbstractContextManager[object]:
-    """Return a context without autocast, under which rounding would decide many near-ties between tokens."""
-    has_autocast = device_type in ("cpu", "cuda")  # older torch refuses the very question for other devices
-    return torch.autocast(device_type, enabled=False) if has_autocast else nullcontext()
-
-
 def _read(timestep: Timestep) -> list[float]:
     if isinstance(timestep, Tensor):
         return [float(t) for t in timestep.detach().flatten().tolist()]
     return [] if timestep is None else [float(timestep)]
-
-
-def _mix(seed: int, level: int, drawn_at: float) -> int:
-    """Return one seed of 64 bits from a seed, a level and a timestep, the same on every machine."""
-    timestep_bits = int(np.float64(drawn_at).view(np.uint64))  # seeds are whole and not negative, timesteps may be both
-    return int(np.random.SeedSequence([seed, level, timestep_bits]).generate_state(1, np.uint64)[0])

@@ -4,23 +4,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
 
-import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from ...speed.diffusers_calls import Args, Kwargs, argument
 from ...speed.diffusers_layout import block_parts, find_levels
-
-
-def _attention_flops(q: torch.Size, k: torch.Size, v: torch.Size, *_: object, **__: object) -> int:
-    return sdpa_flop_count(q, k, v)
-
-
-# torch's counter knows every fused attention but the CPU's, which torch before 2.2 lacks
-_CPU_ATTENTION = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
-_MORE_FLOPS: Final = {} if _CPU_ATTENTION is None else {_CPU_ATTENTION: _attention_flops}
+from ...speed.flops import flop_counter
 
 Tokens = dict[int, dict[str, set[int]]]  # level -> part -> the counts of tokens that its blocks got
 
@@ -41,7 +30,7 @@ class Probe:
 def probe(unet: nn.Module, call: Callable[[], Tensor]) -> Probe:
     """Run one call under observation."""
     tokens: Tokens = {}
-    with _counted(unet, tokens), FlopCounterMode(display=False, custom_mapping=_MORE_FLOPS) as flops:
+    with _counted(unet, tokens), flop_counter() as flops:
         output = call()
     return Probe(output.float().cpu(), tokens, flops.get_total_flops())
 

@@ -1,0 +1,99 @@
+"""The guard on a diffusers UNet: it times a level when a grid first comes, and says what is left out there."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from .config import WHOLE, SpeedConfig
+from .diffusers_layout import Level
+from .diffusers_timing import Place, time_level
+from .guard import LevelTimes, Timings
+from .level_report import Grid
+from .plan_making import Matcher
+from .report import SpeedReport
+from .sentences import left_out_sentence
+from .timing import CannotTimeError
+
+_EVERYTHING = frozenset(("attention", "cross_attention", "mlp", "keys", *WHOLE))
+_NOTHING: frozenset[str] = frozenset()
+
+
+@dataclass
+class DiffusersGuard:
+    """What was timed, and what follows from it, for the life of a handle: by level, grid, device and type.
+
+    Attributes:
+        config: what merges.
+        report: gets each verdict, and a note where something is left out or cannot be timed.
+        levels: those of the model.
+        matcher: the matching to time; None for the config's own.
+        timings: stands in for measuring; None to measure.
+    """
+
+    config: SpeedConfig
+    report: SpeedReport
+    levels: tuple[Level, ...]
+    matcher: Matcher | None = None
+    timings: Timings | None = None
+    _left_out: dict[Hashable, frozenset[str]] = field(default_factory=dict)
+
+    def left_out(
+        self, number: int, x: Tensor, text: Tensor | None, features: tuple[int, int, int] | None
+    ) -> frozenset[str]:
+        """Return the parts of a level that do not merge on the grid of `x` [B, C, height, width], "keys" among them.
+
+        Args:
+            number: of the level.
+            x: what comes to a transformer of the level; only its shape, device and type count, and not B.
+            text: [B, L, D]; only D counts.
+            features: channels, height and width of what plans are made from; None for those of `x`.
+        """
+        grid = (x.shape[2], x.shape[3])
+        key = (number, grid, str(x.device), x.dtype)
+        if key not in self._left_out:
+            try:
+                times = self._times(number, grid, x, text, features)
+            except CannotTimeError as reason:  # perhaps another time
+                self._note_untimed(number, f"it cannot be timed {reason}")
+                return _NOTHING
+            except Exception as error:  # whatever it is, it must not cost the picture
+                self._note_untimed(number, f"its block failed aside with {type(error).__name__}: {error}")
+                times = None
+            self._left_out[key] = _NOTHING if times is None else self._decide(number, grid, times)
+        return self._left_out[key]
+
+    def _times(
+        self, number: int, grid: Grid, x: Tensor, text: Tensor | None, features: tuple[int, int, int] | None
+    ) -> LevelTimes:
+        if self.timings is not None:
+            return self.timings(number, grid)
+        level = self.levels[number - 1]
+        spans = len(level.transformers) if self.config.parts == ("stack",) else len(level.blocks)
+        place = Place(
+            blocks=len(level.blocks),
+            matchings=spans if self.report.metric == "block" else 1,
+            channels=x.shape[1],
+            text_channels=None if text is None else text.shape[-1],
+            features=features or (x.shape[1], *grid),
+            device=x.device,
+            dtype=x.dtype,
+        )
+        return time_level(level.blocks[0], place, grid, self.config, self.matcher)
+
+    def _decide(self, number: int, grid: Grid, times: LevelTimes) -> frozenset[str]:
+        tokens, row = grid[0] * grid[1], self.report.levels[number - 1]
+        verdict = times.verdict(tokens)
+        if verdict is None:
+            self._note_untimed(number, f"at {grid[0]}x{grid[1]} tokens the clock gave no times")
+            return _NOTHING
+        row.verdicts[grid] = verdict
+        if not verdict.left_out:
+            return _NOTHING
+        self.report.note(f"level {number}: {left_out_sentence(times, verdict, grid, row.downsample)}")
+        if verdict.left_out == times.untouched.keys():
+            return _EVERYTHING
+        return verdict.left_out | ({"keys"} if "attention" in verdict.left_out else _NOTHING)
+
+    def _note_untimed(self, number: int, reason: str) -> None:
+        self.report.note(f"level {number}: merges without knowing whether that pays, since {reason}")
