@@ -87,6 +87,6 @@ def test_a_report_can_be_stored_as_json():
     report.record(1, (8, 8), "attention", 16)
     stored = json.loads(json.dumps(report.as_dict()))
     assert stored["config"]["ratio"] == 0.9
-    row = {"level": 2, "downsample": 4, "blocks": 60, "chosen": False, "grids": [], "verdicts": []}
+    row = {"level": 2, "downsample": 4, "blocks": 60, "chosen": False, "grids": [], "verdicts": [], "savings": []}
     assert stored["levels"][1] == row
     assert stored["notes"] == report.notes

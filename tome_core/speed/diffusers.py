@@ -7,17 +7,19 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from .call_times import CallClock
 from .compiling import drop_compiled_calls, is_compiled, is_compiling, outside
 from .config import SpeedConfig
 from .diffusers_ahead import make_ahead
 from .diffusers_calls import Args, Kwargs, Observation, argument
+from .diffusers_costs import DiffusersCosts
 from .diffusers_features import ModelFeatures
 from .diffusers_guard import DiffusersGuard
 from .diffusers_hooks import TransformerHooks
 from .diffusers_layout import Level, find_levels, find_unet, first_transformer, transformer_blocks
 from .diffusers_report import new_report
 from .diffusers_schedule import SchedulerWatch
-from .guard import Timings
+from .guard import LevelTimes, Timings
 from .plan_making import Matcher
 from .report import SpeedReport
 from .sentences import cap_sentence
@@ -66,6 +68,7 @@ def apply_speed(
     for earlier in _installed_on(unet):
         earlier.close()
     if not config.is_neutral:
+        report.costs = DiffusersCosts(config, tuple(level for level in levels if level.number in config.levels))
         handle._install(unet, levels)
         if any(map(is_compiled, (getattr(model, "unet", model), unet, *levels[0].blocks))):
             drop_compiled_calls()
@@ -95,6 +98,7 @@ class SpeedHandle:
         self.report = report
         self.state = state
         self._guard = guard
+        self._clock = CallClock(report.call_times)
         self._observation = Observation()
         self._features = ModelFeatures(report, state, self._observation, watch)
         self._stay_outside()
@@ -102,6 +106,11 @@ class SpeedHandle:
         self._is_compiled = False
         self._hooks: list[RemovableHandle] = []
         self._transformers: list[TransformerHooks] = []
+
+    @property
+    def times(self) -> dict[tuple[int, tuple[int, int]], LevelTimes]:
+        """What the guard has measured so far, by level and grid (height, width); `timings` of another handle."""
+        return {} if self._guard is None else dict(self._guard.times)
 
     @property
     def is_installed(self) -> bool:
@@ -184,6 +193,10 @@ class SpeedHandle:
             self.report.note("a model input that is no batch of images [B, C, height, width] merges nothing")
             return
         self._features.begin(sample, argument(args, kwargs, 1, "timestep"), text)
+        if self._guard is not None:
+            rows, _, height, width = sample.shape
+            self._guard.begin()
+            self._clock.begin((rows, height, width), sample.device, merges=self.state.is_active)
         if is_compiling or is_compiled(self._levels[0].blocks[0]):
             self._is_compiled = True
             self._features.begin_ahead(module, sample)
@@ -202,12 +215,15 @@ class SpeedHandle:
             transformer.end()
         self.state.end()
         self._observation.reset()
+        if self._guard is not None:
+            self._clock.end(self._guard.saved_seconds)
         self._features.learn(output)
 
     def _forget(self) -> None:
         self.state.reset()
         self._observation.reset()
         self._features.forget()
+        self._clock.reset()
         for transformer in self._transformers:
             transformer.reset()
 

@@ -29,6 +29,7 @@ class DiffusersGuard:
         levels: those of the model.
         matcher: the matching to time; None for the config's own.
         timings: stands in for measuring; None to measure.
+        times: what was measured or given, by level and grid.
     """
 
     config: SpeedConfig
@@ -36,7 +37,19 @@ class DiffusersGuard:
     levels: tuple[Level, ...]
     matcher: Matcher | None = None
     timings: Timings | None = None
+    times: dict[tuple[int, Grid], LevelTimes] = field(default_factory=dict)
     _left_out: dict[Hashable, frozenset[str]] = field(default_factory=dict)
+    _met: set[tuple[int, Grid]] = field(default_factory=set)
+
+    def begin(self) -> None:
+        """Begin a model call."""
+        self._met.clear()
+
+    @property
+    def saved_seconds(self) -> float | None:
+        """What one row of the call so far should have saved by merging; None where a level could not be timed."""
+        verdicts = [self.report.levels[number - 1].verdicts.get(grid) for number, grid in self._met]
+        return None if None in verdicts else sum(verdict.saved_seconds for verdict in verdicts if verdict)
 
     def left_out(
         self, number: int, x: Tensor, text: Tensor | None, features: tuple[int, int, int] | None
@@ -51,6 +64,7 @@ class DiffusersGuard:
         """
         grid = (x.shape[2], x.shape[3])
         key = (number, grid, str(x.device), x.dtype)
+        self._met.add((number, grid))
         if key not in self._left_out:
             try:
                 times = self._times(number, grid, x, text, features)
@@ -88,6 +102,7 @@ class DiffusersGuard:
             self._note_untimed(number, f"at {grid[0]}x{grid[1]} tokens the clock gave no times")
             return _NOTHING
         row.verdicts[grid] = verdict
+        self.times[number, grid] = times
         if not verdict.left_out:
             return _NOTHING
         self.report.note(f"level {number}: {left_out_sentence(times, verdict, grid, row.downsample)}")

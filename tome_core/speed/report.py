@@ -3,9 +3,11 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .call_times import CallTimes, Size
 from .config import SpeedConfig
+from .costs import Costs, Saving
 from .level_report import Grid, LevelReport
-from .sentences import cap_sentence, idle_settings, ratios_of, shortfall
+from .sentences import cap_sentence, idle_settings, ratios_of, shortfall, times_sentence
 
 
 @dataclass
@@ -20,6 +22,9 @@ class SpeedReport:
         notes: what has no effect or less than was asked for, and why; each sentence once.
         merged_calls: model calls in which some part ran on fewer tokens. Calls that raised are counted nowhere.
         untouched_calls: model calls in which no part did: outside the chosen part of the run, or for what `notes` say.
+        call_times: with the guard on, for each size (rows, latent height and width) that came twice, the time of a
+            call and what the cost model expects of merging.
+        costs: counts what merging saves beside time; None where nothing does.
     """
 
     model: str
@@ -29,6 +34,8 @@ class SpeedReport:
     notes: list[str] = field(default_factory=list)
     merged_calls: int = 0
     untouched_calls: int = 0
+    call_times: dict[Size, CallTimes] = field(default_factory=dict)
+    costs: Costs | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         config = self.config
@@ -63,11 +70,23 @@ class SpeedReport:
             "model": self.model,
             "config": asdict(self.config),
             "metric": self.metric,
-            "levels": [level.as_dict() for level in self.levels],
+            "levels": [level.as_dict() | {"savings": self._savings_as_dicts(level)} for level in self.levels],
             "notes": list(self.notes),
             "merged_calls": self.merged_calls,
             "untouched_calls": self.untouched_calls,
+            "call_times": [
+                {"rows": rows, "latent_height": height, "latent_width": width, **times.as_dict()}
+                for (rows, height, width), times in self.call_times.items()
+            ],
         }
+
+    def savings(self, level: int) -> dict[Grid, Saving]:
+        """Return what each grid of a level saves beside time, where that can be counted."""
+        if self.costs is None:
+            return {}
+        kept = self.levels[level - 1].kept
+        found = {grid: self.costs.saving(level, grid, parts) for grid, parts in kept.items()}
+        return {grid: saving for grid, saving in found.items() if saving is not None}
 
     def __str__(self) -> str:
         config = self.config
@@ -81,4 +100,12 @@ class SpeedReport:
         for level in self.levels:
             start = f"{level.level:5}  {level.downsample:10}  {level.blocks:6}"
             lines += [f"{start}  {cells}" for cells in level.cells]
+        for level in self.levels:
+            for (height, width), saving in self.savings(level.level).items():
+                lines.append(f"level {level.level}, {height}x{width}: {saving}")
+        lines += [sentence for size, times in self.call_times.items() for sentence in times_sentence(size, times)]
         return "\n".join(lines + [f"note: {sentence}" for sentence in self.notes])
+
+    def _savings_as_dicts(self, level: LevelReport) -> list[dict[str, Any]]:
+        savings = self.savings(level.level).items()
+        return [{"height": height, "width": width, **saving.as_dict()} for (height, width), saving in savings]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from .call_times import CallTimes, Size
 from .config import SpeedConfig
 from .guard import LevelTimes, Verdict
 
@@ -30,6 +31,15 @@ def left_out_sentence(times: LevelTimes, verdict: Verdict, grid: tuple[int, int]
     until = searched if side is None else f"below {side} px"
     told = f"take {-verdict.gain:.0%} longer" if verdict.gain < 0 else f"save only {verdict.gain:.1%}"
     return f"no gain {until} on this model; left out at {width}x{height} px, where merging would {told}"
+
+
+def times_sentence(size: Size, times: CallTimes) -> Iterator[str]:
+    """Yield what is known of the time of calls of a size: expected by the cost model, and measured."""
+    rows, height, width = size
+    known = {"expected": times.expected_ratio, "measured": times.measured_ratio}
+    told = [f"{name} x {ratio:.2f}" for name, ratio in known.items() if ratio is not None]
+    if told:
+        yield f"time of a call of {rows} rows at {width * PIXELS}x{height * PIXELS} px: {', '.join(told)}"
 
 
 def idle_settings(config: SpeedConfig) -> Iterator[str]:
