@@ -7,7 +7,7 @@ from dataclasses import Field, fields
 from typing import Any, Final, TypeVar
 
 from ..binding import BindingConfig
-from ..speed import Matcher, SpeedConfig, SpeedHandle, apply_speed
+from ..speed import Matcher, SpeedConfig, SpeedHandle, Timings, apply_speed
 from .console import Parser, UserError
 
 _Config = TypeVar("_Config", SpeedConfig, BindingConfig)
@@ -40,10 +40,12 @@ def new_binding_config(arguments: argparse.Namespace) -> BindingConfig:
     return _new(BindingConfig, {setting.name: getattr(arguments, setting.name) for setting in fields(BindingConfig)})
 
 
-def merge(model: object, config: SpeedConfig, *, matcher: Matcher | None = None) -> SpeedHandle:
+def merge(
+    model: object, config: SpeedConfig, *, matcher: Matcher | None = None, timings: Timings | None = None
+) -> SpeedHandle:
     """Return `apply_speed`'s handle; raise `UserError` for a level that the model lacks."""
     try:
-        return apply_speed(model, config, matcher=matcher)
+        return apply_speed(model, config, matcher=matcher, timings=timings)
     except ValueError as error:
         raise UserError(str(error)) from error
 

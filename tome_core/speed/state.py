@@ -61,9 +61,7 @@ class SpeedState:
     def _clear(self) -> None:
         self.is_active = self.is_ahead = False
         self._images: list[Image] = []
-        self._unmet: tuple[Timestep, Tensor, int | None] | None = (
-            None  # what tells the images, until they are asked for
-        )
+        self._unmet: tuple[Timestep, Tensor, int | None] | None = None  # what tells the images until they are met
         self._has_merged = False
         self._features: Tensor | None = None
         self._plans: dict[_Key, MergePlan] = {}

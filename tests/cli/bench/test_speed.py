@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tome_core.cli.bench import speed
-from tome_core.speed import SpeedConfig
+from tome_core.speed import Curve, LevelTimes, SpeedConfig, diffusers_guard
 
 QUICK = ("bench", "speed", "--size", 64, "--repeats", 2)
 
@@ -112,3 +112,29 @@ def test_todo_keeps_every_query_and_a_quarter_of_the_keys(tome, tmp_path):
     _, todo = json.loads((tmp_path / "a.json").read_text())["methods"]
     assert (todo["config"]["ratio"], todo["config"]["kv_downsample"]) == (0, 2)
     assert todo["deviation"] > 0
+
+
+def test_pairs_tell_what_the_guard_expects_beside_what_is_measured(tome, tmp_path):
+    told = tome(*QUICK, "--methods", "ours:levels=1+2,tomesd,todo", "--guard-pairs", 3, "--json", "a.json")
+    assert told.code == 0
+    guards = json.loads((tmp_path / "a.json").read_text())["guard"]
+    assert [figures["method"] for figures in guards] == ["ours:levels=1+2", "todo"]
+    for figures in guards:
+        assert (figures["rounds"], len(figures["guarded_speeds"])) == (3, 3)
+        assert figures["error"] == pytest.approx(figures["expected_ratio"] / figures["measured_ratio"] - 1)
+        assert min(figures["guarded_speeds"]) <= figures["guarded_speed"] <= max(figures["guarded_speeds"])
+    assert "speed with guard" in told.out
+
+
+def test_what_the_guard_leaves_out_is_told(tome, monkeypatch):
+    def costs(block, place, grid, config, matcher=None):
+        return LevelTimes({"attention": Curve(1.0)}, {"attention": Curve(1.5)})
+
+    monkeypatch.setattr(diffusers_guard, "time_level", costs)
+    told = tome(*QUICK, "--methods", "ours", "--guard-pairs", 1)
+    assert "tome: note: ours: level 1: no gain up to 4096 px on this model; left out at 64x64 px" in told.err
+
+
+def test_without_pairs_nothing_is_told_of_the_guard(tome, tmp_path):
+    assert "guard" not in tome(*QUICK, "--methods", "ours", "--json", "a.json").out
+    assert json.loads((tmp_path / "a.json").read_text())["guard"] == []

@@ -17,7 +17,8 @@ from ..libraries import quiet_diffusers
 from ..machine import Clock, Seconds, choose_device, choose_dtype, describe
 from ..models import DEMO, default_size
 from ..settings import add_settings
-from .methods import OURS, SHARED, TOMESD, UNTOUCHED, LeftOutError, Method, parse_methods
+from .guarding import GuardFigures, guard_figures, tell_guard
+from .methods import OURS, SHARED, TODO, TOMESD, UNTOUCHED, LeftOutError, Method, parse_methods
 from .models import RANDOM, new_call, open_denoiser
 from .overhead import overhead
 from .probe import Probe, probe
@@ -35,6 +36,7 @@ examples:
   tome bench speed --model sd15-random --size 512 --ratio 0.5 --json speed.json
   tome bench speed --model sdxl-random --dtype bfloat16 --levels 1,2 --parts attention,mlp
   tome bench speed --model sd15-random --size 768 --ceiling --methods ours:levels=1+2+3,parts=block,matching=window
+  tome bench speed --model sd15-random --size 256 --guard-pairs 20 --methods ours,ours:levels=1+2+3,parts=block
   tome bench speed --model model.safetensors --methods ours,ours:levels=1+2,parts=attention+mlp,tomesd:levels=1+2"""
 _METHODS: Final = ",".join((UNTOUCHED, OURS, TOMESD))
 
@@ -57,6 +59,13 @@ def add_arguments(parser: Parser) -> None:
         action="store_true",
         help="time each of ours also with a merge that costs nothing, and tell how much of that gain is reached",
     )
+    parser.add_argument(
+        "--guard-pairs",
+        type=whole(1, 1000),
+        metavar="N",
+        help="for each of ours, tell what the guard expects beside what is measured, and the speed with the guard on, "
+        "from N pairs of calls; 20 for a figure to be told",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="store the results here, too")
     add_settings(parser, SHARED)
     add_device(parser)
@@ -75,6 +84,7 @@ def execute(arguments: argparse.Namespace) -> int:
         call = new_call(unet, (width, height), arguments.batch)
         course = _Course(methods, arguments.repeats, arguments.ceiling, Clock(device))
         results, left_out, is_whole = _measure(unet, call, course)
+        guards = _guards(unet, call, course, arguments.batch, arguments.guard_pairs)
     setting = {
         "machine": describe(device),
         "device": device.type,
@@ -86,9 +96,11 @@ def execute(arguments: argparse.Namespace) -> int:
         "rounds": len(results[0].times),
     }
     _tell(setting, results)
+    tell_guard(guards)
     if arguments.json is not None:
         methods_told = [result.as_dict() for result in results]
-        write_json(arguments.json, setting | {"methods": methods_told, "left_out": left_out})
+        guards_told = [figures.as_dict() for figures in guards]
+        write_json(arguments.json, setting | {"methods": methods_told, "left_out": left_out, "guard": guards_told})
     if is_whole:
         return DONE
     complain(f"interrupted after {setting['rounds']} of {arguments.repeats} rounds; the figures above are of those")
@@ -146,6 +158,16 @@ def _measure_overheads(
     except KeyboardInterrupt:
         return False
     return True
+
+
+def _guards(unet: Any, call: Callable[[], Tensor], course: _Course, rows: int, pairs: int | None) -> list[GuardFigures]:
+    """Return the figures of the guard for each of our methods; none where no pairs were asked for."""
+    methods = [method for method in course.methods if method.kind in (OURS, TODO)] if pairs else []
+    with progress(3 * (pairs or 0) * len(methods), "pairing") as bar:
+        return [
+            guard_figures(unet, method.name, method.config, call, rows, pairs or 0, course.clock, bar.update)
+            for method in methods
+        ]
 
 
 def _results(
