@@ -8,10 +8,15 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from tome_core.speed import SpeedConfig, apply_speed
+from tome_core.speed import Curve, LevelTimes, SpeedConfig, apply_speed, diffusers_guard
 from tome_core.speed.compiling import uncompiled
 from tome_core.speed.diffusers_layout import find_levels
 
+_TWO_LEVELS = {
+    "block_out_channels": (8, 16),
+    "down_block_types": ("CrossAttnDownBlock2D",) * 2,
+    "up_block_types": ("CrossAttnUpBlock2D",) * 2,
+}
 _ONE_BLOCK = {
     "in_channels": 4,
     "out_channels": 4,
@@ -163,3 +168,30 @@ def test_a_wrapped_model_is_found_in_a_pipeline(unet, graphs):
     with apply_speed(pipe) as handle:
         assert handle.report.model == "UNet2DConditionModel"
         assert unet._forward_pre_hooks
+
+
+@pytest.mark.parametrize("left_out", [{1}, {1, 2}], ids=str)
+def test_what_the_guard_leaves_out_stays_out_of_the_one_graph(graphs, monkeypatch, left_out):
+    timed: list[Any] = []
+
+    def time_level(block, place, grid, config, matcher=None):
+        timed.append((place, grid))
+        costs = {8: 1, 4: 2}[grid[0]] in left_out
+        return LevelTimes(
+            {part: Curve(1.0) for part in config.parts}, {part: Curve(0.5 + costs) for part in config.parts}
+        )
+
+    monkeypatch.setattr(diffusers_guard, "time_level", time_level)
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(**{**_ONE_BLOCK, **_TWO_LEVELS}).eval().requires_grad_(False)  # type: ignore[arg-type]
+    config = SpeedConfig(levels=(1, 2), metric="stem", parts=("attention", "mlp"))
+    expected = eager(unet, config)
+    uncompiled_ones, timed[:] = list(timed), []
+    with apply_speed(unet, config) as handle:
+        unet.compile(backend=graphs)
+        assert torch.equal(sample(unet, RUN), expected)
+        assert graphs.count == 1
+    assert timed == uncompiled_ones
+    assert [bool(level.kept) for level in handle.report.levels] == [False, 2 not in left_out]
+    assert len(handle.report.notes) == len(left_out)
+    assert handle.report.untouched_calls == (len(RUN) if left_out == {1, 2} else 0)

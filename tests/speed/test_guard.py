@@ -135,6 +135,7 @@ FORMS = [
     {"parts": "stack", "proportional": True},
     {"kv_downsample": 2},
     {"kv_ratio": 0.75},
+    {"refresh": 3},
 ]
 
 

@@ -63,8 +63,8 @@ class ModelFeatures:
             self._report.note(f"metric {self._report.metric} is inside the compiled model: stem is used instead")
             self._report.metric = "stem"
         stem = unet.get_submodule("conv_in")
-        channels = getattr(stem, "out_channels", sample.shape[1])
-        self._observation.offer((channels, *sample.shape[2:]), partial(stem, sample))
+        channels, height, width = sample.shape[1:]
+        self._observation.offer((getattr(stem, "out_channels", channels), height, width), partial(stem, sample))
 
     def observe_stem(self, module: nn.Module, args: Args, output: Tensor) -> None:
         """Take the output [B, C, height, width] of the first convolution, as its hook."""
