@@ -84,7 +84,9 @@ def execute(arguments: argparse.Namespace) -> int:
         call = new_call(unet, (width, height), arguments.batch)
         course = _Course(methods, arguments.repeats, arguments.ceiling, Clock(device))
         results, left_out, is_whole = _measure(unet, call, course)
-        guards = _guards(unet, call, course, arguments.batch, arguments.guard_pairs)
+        guards: list[GuardFigures] = []
+        if arguments.guard_pairs is not None and is_whole:
+            is_whole = _measure_guards(guards, unet, call, course, arguments.batch, arguments.guard_pairs)
     setting = {
         "machine": describe(device),
         "device": device.type,
@@ -160,14 +162,21 @@ def _measure_overheads(
     return True
 
 
-def _guards(unet: Any, call: Callable[[], Tensor], course: _Course, rows: int, pairs: int | None) -> list[GuardFigures]:
-    """Return the figures of the guard for each of our methods; none where no pairs were asked for."""
-    methods = [method for method in course.methods if method.kind in (OURS, TODO)] if pairs else []
-    with progress(3 * (pairs or 0) * len(methods), "pairing") as bar:
-        return [
-            guard_figures(unet, method.name, method.config, call, rows, pairs or 0, course.clock, bar.update)
-            for method in methods
-        ]
+def _measure_guards(
+    figures: list[GuardFigures], unet: Any, call: Callable[[], Tensor], course: _Course, rows: int, pairs: int
+) -> bool:
+    """Add the figures of the guard for each of our methods; return False where an interrupt ended that."""
+    methods = [method for method in course.methods if method.kind in (OURS, TODO)]
+    with progress(3 * pairs * len(methods), "pairing") as bar:
+        try:
+            for method in methods:
+                told = guard_figures(unet, method.name, method.config, call, rows, pairs, course.clock, bar.update)
+                figures.append(told)
+                if told.rounds < pairs:
+                    return False
+        except KeyboardInterrupt:
+            return False
+    return True
 
 
 def _results(
