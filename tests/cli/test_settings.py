@@ -23,7 +23,7 @@ WRITTEN = {
     "kv_downsample": ("1", 1),
     "proportional": ("on", True),
     "refresh": ("5", 5),
-    "guard": ("off", False),
+    "guard": ("on", True),
 }
 
 

@@ -51,9 +51,8 @@ def add_arguments(parser: Parser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Draw the sheet, write it and its report, and tell what is on it."""
-    # without the guard: what merging does is to be seen, also on a picture too small to gain by it
     shared = {name: getattr(arguments, name) for name in _SETTINGS}
-    configs = [new_config({"ratio": ratio, "guard": False, **shared}) for ratio in arguments.ratios]
+    configs = [new_config({"ratio": ratio, **shared}) for ratio in arguments.ratios]
     device = choose_device(arguments.device)
     check_folder(arguments.out)
     warn_of_words(arguments.prompts)

@@ -113,9 +113,9 @@ class SpeedConfig:
         unit="steps",
     )
     guard: bool = setting(
-        True,
+        False,
         "Leave out what merging would make slower: a level is timed when a picture size first comes, for a second or "
-        "so. Off: merge wherever the other settings say.",
+        "so. Off: merge wherever the other settings say, alike on every machine.",
         choices=(False, True),
     )
 

@@ -34,12 +34,12 @@ def observe(unet, text: str, **shared) -> Probe:
 def test_a_list_is_read_with_settings_that_hold_commas():
     methods = parse_methods("ours:levels=1+2,parts=attention+mlp,tomesd, ours,ours", {"ratio": 0.3, "levels": None})
     assert [method.name for method in methods] == ["untouched", "ours:levels=1+2,parts=attention+mlp", "tomesd", "ours"]
-    assert methods[1].config == SpeedConfig(ratio=0.3, levels=(1, 2), parts=("attention", "mlp"), guard=False)
-    assert methods[3].config == SpeedConfig(ratio=0.3, guard=False)
+    assert methods[1].config == SpeedConfig(ratio=0.3, levels=(1, 2), parts=("attention", "mlp"))
+    assert methods[3].config == SpeedConfig(ratio=0.3)
 
 
 def test_a_methods_own_setting_rules_over_the_shared_one():
-    assert parse("ours:ratio=0.2", ratio=0.6, levels=(2,)).config == SpeedConfig(ratio=0.2, levels=(2,), guard=False)
+    assert parse("ours:ratio=0.2", ratio=0.6, levels=(2,)).config == SpeedConfig(ratio=0.2, levels=(2,))
 
 
 def test_what_cannot_be_read_is_told():

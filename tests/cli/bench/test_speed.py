@@ -29,7 +29,7 @@ def test_results_hold_what_was_run_and_every_method(tome, tmp_path):
         assert method["deviation"] > 0
         assert method["time_ratio_min"] <= method["time_ratio"] <= method["time_ratio_max"]
         assert len(method["seconds_by_round"]) == len(method["wall_seconds_by_round"]) == 2
-    assert SpeedConfig(**ours["config"]) == SpeedConfig(ratio=0.25, guard=False)
+    assert SpeedConfig(**ours["config"]) == SpeedConfig(ratio=0.25)
     assert more["tokens"][1] == {"level": 2, "attention": [12], "cross_attention": [16], "mlp": [12]}
 
 

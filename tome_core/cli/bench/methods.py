@@ -1,7 +1,5 @@
 """The methods that a benchmark compares, as a user writes them: untouched, ours, todo, tomesd, each with its settings.
 
-Ours and todo merge at any size, unless guard=on is among their settings.
-
 untouched,ours,ours:guard=on,ours:levels=1+2,parts=attention+mlp,tomesd,tomesd:levels=1+2,todo:kv_downsample=3
 """
 
@@ -81,10 +79,8 @@ def _parse_method(text: str, shared: Mapping[str, Any]) -> Method:
     if kind not in _SETTINGS:
         raise UserError(f"methods must be among {', '.join((UNTOUCHED, *_SETTINGS))}, got {text!r}")
     values = {name: value for name, value in shared.items() if value is not None}
-    if kind in (OURS, TODO):
-        values |= {"guard": False}  # what merging does is asked here, also where it does not pay
     if kind == TODO:
-        for name in sorted(set(values) - {*_SETTINGS[TODO], "guard"}):
+        for name in sorted(set(values) - set(_SETTINGS[TODO])):
             note(f"--{name} has no effect on {TODO}, whose settings are {', '.join(_SETTINGS[TODO])}")
             del values[name]
         values |= {"ratio": 0.0, "kv_downsample": 2}
@@ -96,7 +92,7 @@ def _parse_method(text: str, shared: Mapping[str, Any]) -> Method:
             values[name] = parse_setting(name, value)
         except ValueError:
             raise UserError(f"{name} cannot be {value!r}, in {text!r}") from None
-    return Method(text, kind, new_config(values), frozenset(values) - {"guard"})
+    return Method(text, kind, new_config(values), frozenset(values))
 
 
 @contextmanager
