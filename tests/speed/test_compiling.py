@@ -184,7 +184,7 @@ def test_what_the_guard_leaves_out_stays_out_of_the_one_graph(graphs, monkeypatc
     monkeypatch.setattr(diffusers_guard, "time_level", time_level)
     torch.manual_seed(0)
     unet = UNet2DConditionModel(**{**_ONE_BLOCK, **_TWO_LEVELS}).eval().requires_grad_(False)  # type: ignore[arg-type]
-    config = SpeedConfig(levels=(1, 2), metric="stem", parts=("attention", "mlp"))
+    config = SpeedConfig(levels=(1, 2), metric="stem", parts=("attention", "mlp"), guard=True)
     expected = eager(unet, config)
     uncompiled_ones, timed[:] = list(timed), []
     with apply_speed(unet, config) as handle:

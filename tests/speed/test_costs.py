@@ -1,6 +1,7 @@
 """What a report says of multiply-adds, memory and time."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from tome_core.speed.call_times import CallClock, CallTimes
 from tome_core.speed.diffusers_layout import find_levels
 from tome_core.speed.flops import flop_counter
 from tome_core.speed.timing import CannotTimeError
+
+Guarded = partial(SpeedConfig, guard=True)
 
 FORMS = [
     {},
@@ -35,7 +38,7 @@ def match(metric, height, width, r):
 def test_the_flops_that_a_report_says_are_saved_are_those_that_the_model_does_not_do(new_unet, new_inputs, shape, form):
     unet, inputs, counts = new_unet(shape), new_inputs(batch=1), []
     inputs["encoder_hidden_states"] = torch.randn(1, 77, 16)
-    for config in (SpeedConfig(ratio=0), SpeedConfig(levels=(1, 2), **form)):
+    for config in (SpeedConfig(ratio=0), Guarded(levels=(1, 2), **form)):
         with apply_speed(unet, config, matcher=match) as handle, flop_counter() as flops:
             unet(**inputs)
         counts.append(flops.get_total_flops())
@@ -50,7 +53,7 @@ def test_what_is_counted_as_memory_is_what_layers_put_out_and_the_scores_of_a_bl
     blocks = find_levels(unet)[0].blocks
     for layer in (layer for block in blocks for layer in block.modules() if not list(layer.children())):
         layer.register_forward_hook(lambda layer, args, y: written.append(0 if y is args[0] else y.numel() * 2))
-    with apply_speed(unet, SpeedConfig(parts=("attention", "mlp"))) as handle:
+    with apply_speed(unet, Guarded(parts=("attention", "mlp"))) as handle:
         unet(**new_inputs(batch=1, dtype=torch.float16))
         merged = sum(written)
     written.clear()
@@ -65,7 +68,7 @@ def test_what_is_counted_as_memory_is_what_layers_put_out_and_the_scores_of_a_bl
 
 def test_a_report_tells_what_is_saved_and_can_be_stored(new_unet, new_inputs):
     unet = new_unet()
-    with apply_speed(unet) as handle:
+    with apply_speed(unet, Guarded()) as handle:
         unet(**new_inputs())
     assert "GFLOP saved a row" in str(handle.report)
     stored = json.loads(json.dumps(handle.report.as_dict()))
@@ -81,7 +84,7 @@ def test_a_block_that_has_no_shapes_alone_is_not_counted_and_the_report_goes_on(
     norm.__class__ = type(
         "Fussy", (type(norm),), {"forward": lambda self, x: super(type(self), self).forward(x) * x.sum().item()}
     )
-    with apply_speed(unet) as handle:
+    with apply_speed(unet, Guarded()) as handle:
         unet(**new_inputs())
     assert handle.report.savings(1) == {}
     assert "GFLOP" not in str(handle.report)
@@ -104,7 +107,7 @@ def ticks(monkeypatch):
 def test_the_second_call_of_a_size_and_kind_is_timed_and_what_is_expected_told(new_unet, new_inputs, ticks):
     unet, inputs = new_unet(), new_inputs(batch=2)
     level = LevelTimes({"attention": Curve(3.0)}, {"attention": Curve(1.0)}, Curve(0.5))
-    with apply_speed(unet, SpeedConfig(end_percent=0.6), timings=lambda *_: level) as handle:
+    with apply_speed(unet, Guarded(end_percent=0.6), timings=lambda *_: level) as handle:
         for timestep, seconds in ((900, []), (900, [0.0, 7.0]), (900, []), (100, []), (100, [0.0, 10.0]), (100, [])):
             ticks += seconds
             unet(**{**inputs, "timestep": timestep})
@@ -120,7 +123,7 @@ def test_the_second_call_of_a_size_and_kind_is_timed_and_what_is_expected_told(n
 
 def test_a_level_of_unknown_times_leaves_the_expectation_open(new_unet, new_inputs, ticks):
     unet = new_unet()
-    with apply_speed(unet, timings=lambda *_: LevelTimes({}, {})) as handle:
+    with apply_speed(unet, Guarded(), timings=lambda *_: LevelTimes({}, {})) as handle:
         unet(**new_inputs())
         ticks += [0.0, 1.0]
         unet(**new_inputs())

@@ -1,6 +1,7 @@
 """The calibration on a real clock: what it touches, and what it tells."""
 
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from tome_core.speed.diffusers_layout import find_levels
 from tome_core.speed.diffusers_timing import Place, time_level
 from tome_core.speed.diffusers_twin import bare_twin
 from tome_core.speed.timing import CannotTimeError, stopwatch
+
+Guarded = partial(SpeedConfig, guard=True)
 
 CPU = torch.device("cpu")
 
@@ -39,7 +42,7 @@ FORMS = [
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_every_form_is_timed(new_unet, form):
-    config, block = SpeedConfig(**form), find_levels(new_unet())[0].blocks[0]
+    config, block = Guarded(**form), find_levels(new_unet())[0].blocks[0]
     times = time_level(block, place(), (16, 16), config)
     assert times.untouched.keys() == times.merged.keys() == set(config.parts)
     assert all(curve(256) > 0 for curve in (*times.untouched.values(), *times.merged.values()))
@@ -56,7 +59,7 @@ def test_a_calibration_leaves_no_trace_and_nobody_sees_it(new_unet, new_inputs, 
         unet(**inputs)
         calls, seen[:] = len(seen), []
         before = traces(unet)
-        handle = apply_speed(unet, SpeedConfig(levels=(1, 2)))
+        handle = apply_speed(unet, Guarded(levels=(1, 2)))
         unet(**inputs)
     assert len(seen) == calls
     assert handle.report.levels[0].verdicts.keys() == {(16, 16)}
@@ -69,7 +72,7 @@ def test_a_calibration_records_nothing_of_its_own_and_draws_from_no_global_gener
     unet, inputs = new_unet(), new_inputs()
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    with apply_speed(unet, SpeedConfig(levels=(1, 2, 3), parts="block", seed=1)) as handle:
+    with apply_speed(unet, Guarded(levels=(1, 2, 3), parts="block", seed=1)) as handle:
         unet(**inputs)
     assert torch.equal(torch.get_rng_state(), before)
     for level, side in zip(handle.report.levels[:3], (16, 8, 4), strict=True):
@@ -85,14 +88,14 @@ def test_a_matcher_of_ones_own_is_what_is_timed(new_unet):
         return bipartite_soft_matching_2d(metric, height, width, r)
 
     block = find_levels(new_unet())[0].blocks[0]
-    quick = time_level(block, place(), (8, 8), SpeedConfig())
-    assert time_level(block, place(), (8, 8), SpeedConfig(), slow).matching(64) > 2 * quick.matching(64)
+    quick = time_level(block, place(), (8, 8), Guarded())
+    assert time_level(block, place(), (8, 8), Guarded(), slow).matching(64) > 2 * quick.matching(64)
 
 
 def test_blocks_and_matchings_are_counted(new_unet, monkeypatch):
     monkeypatch.setattr(diffusers_timing, "_fastest", lambda runs, clock, until: dict.fromkeys(runs, 1e-3))
     block = find_levels(new_unet())[0].blocks[0]
-    times = time_level(block, place(blocks=10, matchings=3), (16, 16), SpeedConfig())
+    times = time_level(block, place(blocks=10, matchings=3), (16, 16), Guarded())
     assert (times.untouched["attention"](256), times.matching(256)) == pytest.approx((0.01, 0.003))
 
 
@@ -106,7 +109,7 @@ def test_sizes_that_would_take_long_are_reckoned_from_smaller_ones(new_unet, mon
     monkeypatch.setattr(diffusers_timing, "_fastest", fastest)
     monkeypatch.setattr(diffusers_timing, "_BUDGET", 0.2)
     block = find_levels(new_unet())[0].blocks[0]
-    times = time_level(block, place(features=(16, 96, 96)), (96, 96), SpeedConfig())
+    times = time_level(block, place(features=(16, 96, 96)), (96, 96), Guarded())
     assert timed == [144, 576, 2304]  # 3 * 2304 ** 2 ns, ten times that and again would be more
     assert times.untouched["attention"](9216) == pytest.approx(1e-9 * 9216**2, rel=1e-6)
     assert times.most_tokens == 2304
@@ -121,7 +124,7 @@ def test_larger_sizes_are_timed_only_where_merging_does_not_pay(new_unet, monkey
         return {"attention": 1e-3, "merged attention": merged, "matching": 1e-5}
 
     monkeypatch.setattr(diffusers_timing, "_fastest", fastest)
-    time_level(find_levels(new_unet())[0].blocks[0], place(), (8, 8), SpeedConfig())
+    time_level(find_levels(new_unet())[0].blocks[0], place(), (8, 8), Guarded())
     assert timed == sizes
 
 
@@ -136,7 +139,7 @@ def test_a_model_that_cannot_be_timed_merges_and_says_so(new_unet, new_inputs, m
 
     monkeypatch.setattr(diffusers_timing, "stopwatch", refuse)
     unet = new_unet()
-    with apply_speed(unet) as handle:
+    with apply_speed(unet, Guarded()) as handle:
         unet(**new_inputs())
     assert handle.report.merged_calls == 1
     assert handle.report.notes == [

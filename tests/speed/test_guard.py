@@ -1,6 +1,7 @@
 """Whether merging pays, decided by times that are given."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tome_core.speed import Curve, LevelTimes, SpeedConfig, Verdict, apply_speed
 from tome_core.speed.diffusers_guard import DiffusersGuard
+
+Guarded = partial(SpeedConfig, guard=True)
 
 
 def times(untouched: float = 1.0, merged: float = 0.5, matching: float = 0.1, parts=("attention",)) -> LevelTimes:
@@ -108,7 +111,7 @@ def test_decisions_flip_when_the_times_do(new_unet, new_inputs, swapped):
     unet, inputs = new_unet(), new_inputs()
     with apply_speed(unet, SpeedConfig(levels=stays, guard=False)):
         expected = unet(**inputs).sample
-    with apply_speed(unet, SpeedConfig(levels=(1, 2)), timings=lambda level, grid: by_level[level]) as handle:
+    with apply_speed(unet, Guarded(levels=(1, 2)), timings=lambda level, grid: by_level[level]) as handle:
         assert torch.equal(unet(**inputs).sample, expected)
     side = 16 // goes
     assert handle.report.levels[goes - 1].kept == {}
@@ -127,6 +130,7 @@ def test_without_the_guard_every_level_merges_and_nothing_is_asked(new_unet, new
     with apply_speed(unet, SpeedConfig(guard=False), timings=refuse) as handle:
         unet(**inputs)
     assert handle.report.merged_calls == 1
+    assert handle.report.notes == ["timings have no effect: the guard is off, guard=True turns it on"]
 
 
 FORMS = [
@@ -142,7 +146,7 @@ FORMS = [
 @pytest.mark.parametrize("metric", ["first_block", "stem", "latent", "estimate", "block"])
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_levels_that_are_left_out_add_no_operation_at_all(new_unet, new_inputs, form, metric):
-    config = SpeedConfig(levels=(1, 2), metric=metric, **form)
+    config = Guarded(levels=(1, 2), metric=metric, **form)
     costs = times(merged=1.0, parts=config.parts)
     unet, inputs, names = new_unet(), new_inputs(batch=1, size=(8, 8)), []
     for settings, given in ((SpeedConfig(ratio=0), None), (config, lambda level, grid: costs)):
@@ -157,7 +161,7 @@ def test_beside_a_level_that_merges_one_that_is_left_out_runs_its_own_operations
     """Level 1 observes for level 2, and yet its blocks do what they do untouched."""
     unet, inputs, names = new_unet(), new_inputs(batch=1), {}
     block_of = {level: unet.down_blocks[level - 1].attentions[0].transformer_blocks[0] for level in (1, 2)}
-    for settings in (SpeedConfig(ratio=0), SpeedConfig(levels=(1, 2))):
+    for settings in (SpeedConfig(ratio=0), Guarded(levels=(1, 2))):
         by_level = {1: COSTS, 2: PAYS}
         with apply_speed(unet, settings, timings=lambda level, grid, found=by_level: found[level]) as handle:
             for level, block in block_of.items():
@@ -182,7 +186,7 @@ def test_a_part_is_left_out_alone(new_unet, new_inputs):
     )
     with apply_speed(unet, SpeedConfig(guard=False)):
         expected = unet(**inputs).sample
-    with apply_speed(unet, SpeedConfig(parts=("attention", "mlp")), timings=lambda *_: mixed) as handle:
+    with apply_speed(unet, Guarded(parts=("attention", "mlp")), timings=lambda *_: mixed) as handle:
         assert torch.equal(unet(**inputs).sample, expected)
     assert handle.report.notes == ["level 1: mlp left out at 128x128 px, it takes longer merged"]
 
@@ -192,7 +196,7 @@ def test_a_whole_that_is_left_out_does_not_step_back_to_its_parts(new_unet, new_
     unet, inputs = new_unet("sdxl"), new_inputs()
     untouched = unet(**inputs).sample
     costs = times(merged=1.0, parts=(part,))
-    with apply_speed(unet, SpeedConfig(parts=part, levels=(1, 2)), timings=lambda *_: costs) as handle:
+    with apply_speed(unet, Guarded(parts=part, levels=(1, 2)), timings=lambda *_: costs) as handle:
         assert torch.equal(unet(**inputs).sample, untouched)
     assert handle.report.untouched_calls == 1
 
@@ -200,7 +204,7 @@ def test_a_whole_that_is_left_out_does_not_step_back_to_its_parts(new_unet, new_
 @pytest.mark.parametrize("wrong", [0.0, math.nan])
 def test_a_clock_without_times_lets_merge_and_says_so(new_unet, new_inputs, wrong):
     unet, inputs = new_unet(), new_inputs()
-    with apply_speed(unet, timings=lambda *_: times(untouched=wrong)) as handle:
+    with apply_speed(unet, Guarded(), timings=lambda *_: times(untouched=wrong)) as handle:
         unet(**inputs)
     assert handle.report.merged_calls == 1
     because = "at 16x16 tokens the clock gave no times"
@@ -212,7 +216,7 @@ def test_times_that_fail_let_merge_and_say_so(new_unet, new_inputs):
         raise RuntimeError("out of memory")
 
     unet = new_unet()
-    with apply_speed(unet, timings=fail) as handle:
+    with apply_speed(unet, Guarded(), timings=fail) as handle:
         unet(**new_inputs())
         unet(**new_inputs())
     assert handle.report.merged_calls == 2
@@ -227,7 +231,7 @@ def test_a_level_and_grid_are_decided_once_whatever_the_batch(new_unet, new_inpu
         asked.append((level, grid))
         return PAYS
 
-    with apply_speed(unet, SpeedConfig(levels=(1, 3)), timings=given):
+    with apply_speed(unet, Guarded(levels=(1, 3)), timings=given):
         for batch, size in ((2, (16, 16)), (1, (16, 16)), (3, (16, 16)), (1, (8, 24)), (2, (16, 16))):
             unet(**new_inputs(batch=batch, size=size))
     assert asked == [(1, (16, 16)), (3, (4, 4)), (1, (8, 24)), (3, (2, 6))]
@@ -235,7 +239,7 @@ def test_a_level_and_grid_are_decided_once_whatever_the_batch(new_unet, new_inpu
 
 def test_another_type_is_decided_anew(new_unet, new_inputs):
     asked, unet = [], new_unet()
-    with apply_speed(unet, timings=lambda *place: asked.append(place) or PAYS):
+    with apply_speed(unet, Guarded(), timings=lambda *place: asked.append(place) or PAYS):
         unet(**new_inputs())
         unet.to(torch.bfloat16)(**new_inputs(dtype=torch.bfloat16))
     assert asked == [(1, (16, 16))] * 2
@@ -252,7 +256,7 @@ def test_the_matching_is_timed_on_features_of_the_width_that_the_metric_has(new_
 
     monkeypatch.setattr(DiffusersGuard, "left_out", look)
     observed = []
-    with apply_speed(unet, SpeedConfig(levels=(1, 2), metric=metric), timings=lambda *_: PAYS) as handle:
+    with apply_speed(unet, Guarded(levels=(1, 2), metric=metric), timings=lambda *_: PAYS) as handle:
         observe = handle.state.observe
         handle.state.observe = lambda features: observed.append(tuple(features.shape[1:])) or observe(features)
         unet(**new_inputs())

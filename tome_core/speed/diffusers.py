@@ -56,6 +56,8 @@ def apply_speed(
         warnings.warn(cap_sentence(config), stacklevel=2)
     state = SpeedState(config, report, matcher=matcher)
     guard = DiffusersGuard(config, report, levels, matcher, timings) if config.guard else None
+    if guard is None and timings is not None:
+        report.note("timings have no effect: the guard is off, guard=True turns it on")
     handle = SpeedHandle(config, report, state, SchedulerWatch(model), guard)
     for earlier in _installed_on(unet):
         earlier.close()
