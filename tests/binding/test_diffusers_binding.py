@@ -65,7 +65,7 @@ def test_closing_leaves_no_trace(pipeline, encode, latents, traces):
     before, own = [traces(module) for module in modules], sorted(vars(pipeline))
     handle = apply_binding(pipeline)
     assert handle.is_installed
-    assert sorted(vars(pipeline)) == sorted([*own, "encode_prompt"])
+    assert sorted(vars(pipeline)) == sorted([*own, "_tome_binding", "encode_prompt"])
     bound = latents(pipeline, OBJECTS)
     handle.close()
     handle.close()
@@ -112,6 +112,44 @@ def test_anothers_encoding_is_kept_and_given_back(sd15, encode):
         assert sd15.encode_prompt is theirs
     finally:
         del sd15.encode_prompt
+
+
+@pytest.fixture
+def wrap(sd15):
+    """Return a function that puts another tool's encoding over the one that the pipeline has."""
+
+    def put():
+        inner = sd15.encode_prompt
+        sd15.encode_prompt = lambda *args, **kwargs: inner(*args, **kwargs)
+
+    yield put
+    vars(sd15).pop("encode_prompt", None)
+
+
+def test_closing_a_binding_that_another_tool_wrapped_ends_it(sd15, encode, wrap):
+    rows, own = encode(sd15, OBJECTS), sorted(vars(sd15))
+    handle = apply_binding(sd15)
+    wrap()
+    theirs = sd15.encode_prompt
+    assert handle.is_installed
+    assert not torch.equal(encode(sd15, OBJECTS), rows)
+    handle.close()
+    assert not handle.is_installed
+    assert sd15.encode_prompt is theirs
+    assert torch.equal(encode(sd15, OBJECTS), rows)
+    assert sorted(vars(sd15)) == sorted([*own, "encode_prompt"])
+
+
+def test_applying_over_a_binding_that_another_tool_wrapped_binds_once(sd15, encode, wrap):
+    config = BindingConfig(removed="keep", ends="off")
+    with apply_binding(sd15, config):
+        once = encode(sd15, OBJECTS)
+    first = apply_binding(sd15, config)
+    wrap()
+    with apply_binding(sd15, config) as second:
+        assert not first.is_installed
+        assert second.is_installed
+        assert torch.equal(encode(sd15, OBJECTS), once)
 
 
 def test_a_closed_handle_is_freed(sd15):

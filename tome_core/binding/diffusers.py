@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from .phrases import phrases
 from .table import row_groups
 
 Parser = Callable[[str], Parse]
+_HANDLE: Final = "_tome_binding"  # the pipeline's attribute that finds a handle which another tool wrapped
 
 
 def apply_binding(
@@ -29,7 +30,7 @@ def apply_binding(
     text encoder a prompt. Markup is taken out of the prompt whatever the config. The negative prompt and the pooled
     vectors stay as they are (the paper does not discuss these; its code keeps them). Until it is closed the pipeline
     object has an `encode_prompt` of its own; its class, modules and weights are not touched. An earlier binding of the
-    same pipeline is closed first.
+    same pipeline is closed first, also one that another tool has wrapped.
 
     Where SDXL gets a second prompt, each text encoder's rows are bound by its own prompt.
 
@@ -43,9 +44,9 @@ def apply_binding(
             Nothing is changed.
     """
     towers = find_towers(pipeline)
-    earlier = getattr(vars(pipeline).get("encode_prompt"), "__self__", None)
-    if isinstance(earlier, BindingHandle):
-        earlier.close()
+    for earlier in (vars(pipeline).get(_HANDLE), getattr(vars(pipeline).get("encode_prompt"), "__self__", None)):
+        if isinstance(earlier, BindingHandle):
+            earlier.close()
     handle = BindingHandle(pipeline, config or BindingConfig(), parser, towers)
     handle._install()
     return handle
@@ -76,11 +77,12 @@ class BindingHandle:
         self._encode: Callable[..., Any] = pipeline.encode_prompt
         self._signature = signature(type(pipeline).encode_prompt)  # another tool's may tell less
         self._own = vars(pipeline).get("encode_prompt")  # another tool's, if it put one there
+        self._is_closed = False
 
     @property
     def is_installed(self) -> bool:
-        """Whether the pipeline binds by this handle."""
-        return getattr(vars(self._pipeline).get("encode_prompt"), "__self__", None) is self
+        """Whether the pipeline binds by this handle, also where another tool has wrapped it."""
+        return vars(self._pipeline).get(_HANDLE) is self
 
     def read(self, prompt: str) -> BoundPrompt:
         """Return what will be bound in a prompt, for the first text encoder.
@@ -92,12 +94,17 @@ class BindingHandle:
         return BoundPrompt(parse, _layout(self._towers[0], parse).groups)
 
     def close(self) -> None:
-        """Give the pipeline its own encoding back. Closing again does nothing."""
-        if not self.is_installed:
-            return
-        del self._pipeline.encode_prompt
-        if self._own is not None:
-            self._pipeline.encode_prompt = self._own
+        """Give the pipeline its own encoding back. Closing again does nothing.
+
+        What another tool put over it in the meantime stays, and goes straight through to the pipeline's own.
+        """
+        self._is_closed = True
+        if self.is_installed:
+            delattr(self._pipeline, _HANDLE)
+        if getattr(vars(self._pipeline).get("encode_prompt"), "__self__", None) is self:
+            del self._pipeline.encode_prompt
+            if self._own is not None:
+                self._pipeline.encode_prompt = self._own
 
     def __enter__(self) -> "BindingHandle":
         return self
@@ -109,10 +116,13 @@ class BindingHandle:
 
     def _install(self) -> None:
         self._pipeline.encode_prompt = self._encode_bound
+        setattr(self._pipeline, _HANDLE, self)
 
     def _encode_bound(self, *args: Any, **kwargs: Any) -> Any:
         """Do what the pipeline's `encode_prompt` does, and bind the rows of the prompt."""
         self.prompts = ()
+        if self._is_closed:
+            return self._encode(*args, **kwargs)
         given = self._signature.bind(self._pipeline, *args, **kwargs).arguments
         given = dict(list(given.items())[1:])  # without the pipeline itself
         if given.get("prompt") is None or given.get("prompt_embeds") is not None:
