@@ -216,6 +216,18 @@ def test_a_second_prompt_binds_its_own_columns(sdxl, encode):
     assert torch.equal(both[:, width:], colours[:, width:])
 
 
+def test_the_refiners_lone_tower_binds_the_first_prompt_which_it_reads(sdxl, encode):
+    parts = dict(sdxl.components) | {"tokenizer": None, "text_encoder": None}
+    refiner = type(sdxl)(**parts)
+    untouched = encode(refiner, OBJECTS)
+    assert torch.equal(encode(refiner, OBJECTS, prompt_2=COLOURS), untouched)
+    with apply_binding(refiner) as handle:
+        bound = encode(refiner, OBJECTS)
+        assert torch.equal(encode(refiner, OBJECTS, prompt_2=COLOURS), bound)
+        assert handle.prompts[0].parse.text == OBJECTS
+    assert not torch.equal(bound, untouched)
+
+
 def test_words_of_textual_inversion_are_one_thing(sd15, encode):
     sd15.tokenizer.add_tokens(["<toy>", "<toy>_1", "<toy>_2"])
     embeddings = sd15.text_encoder.get_input_embeddings()

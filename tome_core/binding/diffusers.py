@@ -32,7 +32,8 @@ def apply_binding(
     object has an `encode_prompt` of its own; its class, modules and weights are not touched. An earlier binding of the
     same pipeline is closed first, also one that another tool has wrapped.
 
-    Where SDXL gets a second prompt, each text encoder's rows are bound by its own prompt.
+    Where SDXL gets a second prompt, each text encoder's rows are bound by its own prompt; the refiner, whose only text
+    encoder reads the first one, by that.
 
     Args:
         pipeline: `StableDiffusionPipeline`, `StableDiffusionXLPipeline`, or one that encodes prompts as these do.
@@ -130,7 +131,7 @@ class BindingHandle:
             return self._encode(*args, **kwargs)
         names = ["prompt", "prompt_2"] if given.get("prompt_2") else ["prompt"]
         parses = {name: [self._parser(text) for text in _as_list(given[name])] for name in names}
-        by_tower = [parses["prompt_2" if tower.is_second and len(names) > 1 else "prompt"] for tower in self._towers]
+        by_tower = [parses[names[min(column, len(names) - 1)]] for column in range(len(self._towers))]
         layouts = [] if self.config.is_neutral else self._layouts(by_tower)
         encoded = self._encode(**given | {name: _like(given[name], [x.text for x in parses[name]]) for name in names})
         if not any(layout.groups for own in layouts for layout in own):

@@ -19,13 +19,11 @@ class Tower:
         pipeline: where it is from; replaces the words of textual inversion by one word a token.
         tokenizer: its tokenizer.
         width: the number of columns that it adds to the rows.
-        is_second: whether it reads `prompt_2` where that is given.
     """
 
     pipeline: Any
     tokenizer: Any
     width: int
-    is_second: bool
 
     def read(self, text: str) -> TokenTable:
         """Return the table of a prompt. What the tokenizer cuts off is in none of its rows."""
@@ -57,19 +55,19 @@ def find_towers(pipeline: object) -> tuple[Tower, ...]:
     if not hasattr(pipeline, "encode_prompt") or getattr(pipeline, "unet", None) is None:
         raise UnsupportedModelError(f"pipeline must be {_SUPPORTED}, got {name}")
     towers = []
-    for is_second, (tokenizer_name, encoder_name) in enumerate(_PAIRS):
+    for tokenizer_name, encoder_name in _PAIRS:
         tokenizer, encoder = (getattr(pipeline, x, None) for x in (tokenizer_name, encoder_name))
         if tokenizer is None and encoder is None and hasattr(pipeline, "tokenizer_2"):
             continue  # SDXL's refiner has the second alone, and SD the first
         missing = [x for x, y in ((tokenizer_name, tokenizer), (encoder_name, encoder)) if y is None]
-        if is_second and len(missing) == 2:
+        if towers and len(missing) == 2:
             continue
         if missing or encoder is None:
             raise UnsupportedModelError(f"pipeline must be {_SUPPORTED}, got {name} without {' and '.join(missing)}")
         if not any(cls.__name__.startswith("CLIPText") for cls in type(encoder).__mro__):
             found = f"{name} with a {type(encoder).__name__}"
             raise UnsupportedModelError(f"pipeline must be {_SUPPORTED}, got {found}")
-        towers.append(Tower(pipeline, tokenizer, encoder.config.hidden_size, bool(is_second)))
+        towers.append(Tower(pipeline, tokenizer, encoder.config.hidden_size))
     if not towers:
         raise UnsupportedModelError(f"pipeline must be {_SUPPORTED}, got {name} without a text encoder")
     return tuple(towers)
