@@ -121,8 +121,8 @@ def test_a_prompt_that_is_missing(mistake):
 @pytest.mark.parametrize(
     ("prompt", "expected"),
     [
-        ("a ~red circle and a square", "group must end in ~, got '~red circle and a square'"),
-        ("a ~~ circle", "group must hold a thing and what is said of it, got '~~'"),
+        ("~the circle~ and a square", "group must hold a thing and what is said of it, got '~the circle~'"),
+        ("a ~~ circle", "prompt must say something of a thing, such as 'a red cat' or ~...~, got 'a ~~ circle'"),
         ("a ~circle~", "group must hold a thing and what is said of it, got '~circle~'"),
         ("a circle", "prompt must say something of a thing, such as 'a red cat' or ~...~, got 'a circle'"),
         ("", "prompt must say something of a thing, such as 'a red cat' or ~...~, got ''"),

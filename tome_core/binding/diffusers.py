@@ -27,10 +27,11 @@ def apply_binding(
     """Bind every prompt that a pipeline encodes from now on; return the handle that takes it back.
 
     Hu et al. 2024, the part without gradients: composite tokens and end-token substitution, for one more run of the
-    text encoder a prompt. Markup is taken out of the prompt whatever the config. The negative prompt and the pooled
-    vectors stay as they are (the paper does not discuss these; its code keeps them). Until it is closed the pipeline
-    object has an `encode_prompt` of its own; its class, modules and weights are not touched. An earlier binding of the
-    same pipeline is closed first, also one that another tool has wrapped.
+    text encoder a prompt. At strength 0 nothing is read and every prompt goes through as it is, with any markup; above
+    it markup is taken out. The negative prompt and the pooled vectors stay as they are (the paper does not discuss
+    these; its code keeps them). Until it is closed the pipeline object has an `encode_prompt` of its own; its class,
+    modules and weights are not touched. An earlier binding of the same pipeline is closed first, also one that another
+    tool has wrapped.
 
     Where SDXL gets a second prompt, each text encoder's rows are bound by its own prompt; the refiner, whose only text
     encoder reads the first one, by that.
@@ -66,7 +67,7 @@ class BindingHandle:
 
     Attributes:
         config: how prompts are bound.
-        prompts: what was bound in each prompt of the last call: no rows at strength 0. Empty before the first call.
+        prompts: what was bound in each prompt of the last call. Empty before the first one, and at strength 0.
     """
 
     def __init__(self, pipeline: Any, config: BindingConfig, parser: Parser, towers: tuple[Tower, ...]) -> None:
@@ -122,7 +123,7 @@ class BindingHandle:
     def _encode_bound(self, *args: Any, **kwargs: Any) -> Any:
         """Do what the pipeline's `encode_prompt` does, and bind the rows of the prompt."""
         self.prompts = ()
-        if self._is_closed:
+        if self._is_closed or self.config.is_neutral:
             return self._encode(*args, **kwargs)
         given = self._signature.bind(self._pipeline, *args, **kwargs).arguments
         given = dict(list(given.items())[1:])  # without the pipeline itself
@@ -132,7 +133,7 @@ class BindingHandle:
         names = ["prompt", "prompt_2"] if given.get("prompt_2") else ["prompt"]
         parses = {name: [self._parser(text) for text in _as_list(given[name])] for name in names}
         by_tower = [parses[names[min(column, len(names) - 1)]] for column in range(len(self._towers))]
-        layouts = [] if self.config.is_neutral else self._layouts(by_tower)
+        layouts = self._layouts(by_tower)
         encoded = self._encode(**given | {name: _like(given[name], [x.text for x in parses[name]]) for name in names})
         if not any(layout.groups for own in layouts for layout in own):
             self.prompts = tuple(BoundPrompt(parse, ()) for parse in by_tower[0])

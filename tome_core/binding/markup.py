@@ -1,6 +1,7 @@
 """Groups that a user names: marked in the prompt, `~a red ^cat~ beside a dog`, or listed apart, `cat: red; dog: hat`.
 
-Neither sign means anything to ComfyUI, AUTOMATIC1111 or Forge. A tilde opens a group where a word begins.
+Neither sign means anything to ComfyUI, AUTOMATIC1111 or Forge. A tilde opens a group where a word begins, and closes it
+where one ends; any other tilde is text, such as in "~10 apples and ~5 pears".
 """
 
 import re
@@ -12,7 +13,7 @@ from . import lexicon
 from .parse import Group, Span
 from .syntax import plain
 
-_OPENING: Final = re.compile(r"(?<![^\s,(\[])~(?=[^\W_]|[\^(\[]|\s*~)")
+_MARK: Final = re.compile(r"(?<![^\s,(\[])~(?=[^\W_]|[\^(\[])((?:[^~]|(?<=\w)~(?=\w))*?)(?<![\s,(\[])~(?!\w)")
 _WORD: Final = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
@@ -24,21 +25,18 @@ class Mark(NamedTuple):
 
 
 def read_markup(text: str) -> tuple[str, list[Mark]]:
-    """Return a text without markup, and the marks that were in it. A tilde within a word stays.
+    """Return a text without markup, and the marks that were in it. A tilde that marks nothing stays.
 
     Raises:
-        ValueError: a group is not closed, holds nothing, or has two subjects.
+        ValueError: a group holds nothing, or has two subjects.
     """
-    kept, marks = "", []
-    while opening := _OPENING.search(text):
-        end = text.find("~", opening.end())
-        if end < 0:
-            raise ValueError(f"group must end in ~, got {text[opening.start() :]!r}")
-        inside = text[opening.end() : end]
-        kept += text[: opening.start()]
-        marks.append(_mark(inside, len(kept)))
-        kept, text = kept + inside.replace("^", ""), text[end + 1 :]
-    return kept + text, marks
+    kept, marks, place = "", [], 0
+    for found in _MARK.finditer(text):
+        kept += text[place : found.start()]
+        marks.append(_mark(found[1], len(kept)))
+        kept += found[1].replace("^", "")
+        place = found.end()
+    return kept + text[place:], marks
 
 
 def marked_groups(text: str, marks: list[Mark], find: Callable[[str], list[Group]]) -> list[Group]:

@@ -33,7 +33,7 @@ def phrases(text: str, listing: str = "") -> Parse:
             the rules.
 
     Raises:
-        ValueError: a group is empty, not closed, or overlaps another one, or names a word that the text lacks.
+        ValueError: a group is empty or overlaps another one, or names a word that the text lacks.
     """
     text, marks = read_markup(text)
     if listing.strip():

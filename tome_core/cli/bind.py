@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -125,7 +125,9 @@ def _draw(
                 apply_binding(pipeline, config, parser=parser),
                 record_maps(pipeline, rows, merging=merging) as recorder,
             ):
-                drawn = draw(pipeline, request, [arguments.seed], clock, bar.update)
+                # at strength 0 the marks would reach the model
+                prompt = bound.parse.text if config.is_neutral else request.prompt
+                drawn = draw(pipeline, replace(request, prompt=prompt), [arguments.seed], clock, bar.update)
             versions.append(Version(name, drawn, recorder))
     for sentence in dict.fromkeys(sentence for version in versions for sentence in version.recorder.notes):
         note(sentence)
