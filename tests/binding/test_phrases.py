@@ -29,6 +29,21 @@ def test_a_worse_parse_scores_less():
     assert labelled.Score(2, 1, 3).f1 == pytest.approx(0.5)
 
 
+RELATIONS = "top left right middle side edge bottom corner front back centre center".split()
+
+
+@pytest.mark.parametrize("where", ["on {}", "to the {}", "at the far {}"])
+@pytest.mark.parametrize("noun", RELATIONS)
+def test_a_place_is_no_thing_and_what_it_is_of_is_one(where, noun):
+    text = f"a red cube {where.format(noun)} of a blue sphere"
+    assert str(phrases(text)) == "cube (red); sphere (blue)"
+    assert str(phrases(text.replace("red ", "").replace("blue ", ""))) == "no groups"
+
+
+def test_a_word_for_a_place_is_a_thing_where_no_of_follows():
+    assert str(phrases("a girl with a red top beside a green corner")) == "girl (with a red top); corner (green)"
+
+
 PARSES = [
     ("a cat wearing sunglasses and a dog wearing a hat", "cat (wearing sunglasses); dog (wearing a hat)"),
     ("a white cat and a black dog", "cat (white); dog (black)"),

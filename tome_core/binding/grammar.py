@@ -69,7 +69,7 @@ class _Reader:
         """Take a noun phrase as a thing of its own, unless its noun is none."""
         noun, of = self._words[phrase.noun], self._line.at(phrase.end) == "of"
         self._is_open = False
-        if noun in lexicon.PICTURES or not is_noun(noun) or (of and noun in lexicon.PARTITIVES):
+        if noun in lexicon.PICTURES or not is_noun(noun) or (of and noun in lexicon.PARTITIVES | lexicon.RELATIONS):
             self._owner = None
             return phrase.end + of
         self._ended = phrase.end
@@ -107,7 +107,7 @@ class _Reader:
         elif word not in lexicon.BINDING_VERBS and word not in ("of", "in"):
             return None
         phrase = self._line.noun_phrase(k)
-        is_of_place = word == "of" and i > 0 and self._words[i - 1] in lexicon.PREPOSITIONS  # in front of
+        is_of_place = word == "of" and i > 0 and self._words[i - 1] in lexicon.PREPOSITIONS | lexicon.RELATIONS
         if phrase is None or is_of_place:
             return None
         noun = self._words[phrase.noun]

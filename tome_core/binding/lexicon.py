@@ -60,6 +60,9 @@ NOUNS_TOO: Final = _words(
 
 PARTITIVES: Final = _words("pair group bunch couple set lot lots crowd pile stack row series number kind sort type")
 
+RELATIONS: Final = _words("top left right middle side sides edge edges bottom corner corners front back centre center")
+"""Where something is, rather than a thing, before `of`."""
+
 CLOTHES: Final = _words(
     "suit armor armour gown uniform robe robes silk tutu apron jacket cloak dress tuxedo coat hat cap hood hoodie "
     "shirt blouse sweater scarf kimono cape mantle raincoat trench skirt trousers pants jeans shorts shoes boots "
