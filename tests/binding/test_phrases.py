@@ -160,6 +160,7 @@ def test_groups_are_listed_apart_from_the_text():
         ("a red cat", "cat:", "groups must be like 'cat: red, wearing a hat; dog: black', got 'cat:'"),
         ("a red cat", ": red", "groups must be like 'cat: red, wearing a hat; dog: black', got ': red'"),
         ("a red cat, a dog", "cat: red; dog: red", "groups must not share words, got 'red' twice"),
+        ("a ~red cat~", "cat: red", "groups must be listed or marked, not both, got 'cat: red' and 'a ~red cat~'"),
         ("a red cat", "cat: red cat", "groups must not share words, got 'cat' twice"),
     ],
 )

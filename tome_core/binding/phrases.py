@@ -33,9 +33,13 @@ def phrases(text: str, listing: str = "") -> Parse:
             the rules.
 
     Raises:
-        ValueError: a group is empty or overlaps another one, or names a word that the text lacks.
+        ValueError: a group is empty or overlaps another one, or names a word that the text lacks; or groups are listed
+            and marked.
     """
+    marked = text
     text, marks = read_markup(text)
+    if listing.strip() and marks:
+        raise ValueError(f"groups must be listed or marked, not both, got {listing!r} and {marked!r}")
     if listing.strip():
         groups = listed_groups(text, listing)
     elif marks:
