@@ -55,6 +55,7 @@ PARSES = [
     ("a bear, a teddy bear with a bow", "teddy bear (with a bow)"),
     ("long_hair, blue_eyes, 1girl, white_dress", "hair (long); eyes (blue); dress (white)"),
     ("a (red:1.3) cat and a [blue] dog", "cat (red); dog (blue)"),
+    ("a [red:0.5] cat and a blue dog", "dog (blue)"),
     ("a red cat BREAK with a hat", "cat (red)"),
     ("red hair AND blue eyes", "hair (red); eyes (blue)"),
     ("a red [cat:dog:0.3] on a {big|small} __thing__ embedding:green", "no groups"),
@@ -84,6 +85,8 @@ def test_a_parse_is_told_in_one_line(text, told):
         ("a cat, black and fluffy, on a sofa", "a cat, on a sofa"),
         ("long_hair, blue_eyes, white_dress", "hair, eyes, dress"),
         ("a (red:1.3) cat, an hour", "a cat, an hour"),
+        ("((red)) cat", "cat"),
+        ("a (((red:1.2)), [big]:1.1) cat", "a cat"),
         ("a  cat ,  a dog", "a  cat ,  a dog"),
     ],
 )

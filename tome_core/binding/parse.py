@@ -73,13 +73,19 @@ _GONE: Final = "\0"
 
 def _tidy(text: str) -> str:
     """Return a text without the brackets, blanks and commas around words that are gone."""
-    text = re.sub(rf"{_GONE}(?:\s*,?\s*{_GONE})*", _GONE, text)
-    text = re.sub(rf"\(\s*{_GONE}\s*(?::\s*[\d.]+\s*)?\)|\[\s*{_GONE}\s*\]", _GONE, text)
+    while (bared := _without_brackets(text)) != text:  # each time one more pair of nested ones
+        text = bared
     text = re.sub(rf"\b(an?)(\s+){_GONE}[\s_]*(?=(\w))", _article, text, flags=re.IGNORECASE)
     text = re.sub(rf"{_GONE}_|{_GONE}", "", text)
     text = re.sub(r"(?<=\S) {2,}", " ", text)
     text = re.sub(r"\s+(?=[,.;:!?)\]])", "", text)
     return re.sub(r",(?:\s*,)+", ",", text).strip(" ,")
+
+
+def _without_brackets(text: str) -> str:
+    """Return a text with one mark for each run of words that are gone, and for the innermost brackets around them."""
+    text = re.sub(rf"{_GONE}(?:\s*,?\s*{_GONE})*", _GONE, text)
+    return re.sub(rf"\(\s*{_GONE}\s*(?::\s*[\d.]+\s*)?\)|\[\s*{_GONE}\s*\]", _GONE, text)
 
 
 def _article(found: re.Match[str]) -> str:

@@ -12,7 +12,7 @@ STOP: Final = "\n"
 
 _CLEAR = (  # read through, as if it were not there; the first of them first
     re.compile(r"<[^<>\s]+:[^<>]*>"),  # an extra network
-    re.compile(r":\s*[-+]?\d*\.?\d+\s*(?=[)\]])"),  # the weight at the end of brackets
+    re.compile(r":\s*[-+]?\d*\.?\d+\s*(?=\))"),  # a weight; `[red:0.5]` is a schedule
     re.compile(r"\\?[()]"),
 )
 _OPAQUE = (  # words that come and go while sampling, or that only the host can read
