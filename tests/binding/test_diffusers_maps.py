@@ -224,6 +224,30 @@ def test_a_batch_of_other_images_is_left_out_and_said(unet):
         recorder.mean()
 
 
+@torch.no_grad()
+def test_fused_projections_are_left_out_and_said(unet):
+    unet.fuse_qkv_projections()
+    with record_maps(unet, ROWS) as recorder:
+        unet(**inputs())
+    assert recorder.calls == []
+    assert recorder.notes == ["fused projections were left out: the maps need unfuse_qkv_projections() before them"]
+    unet.unfuse_qkv_projections()
+    with record_maps(unet, ROWS) as recorder:
+        unet(**inputs())
+    assert (len(recorder.calls), recorder.notes) == (1, [])
+
+
+@torch.no_grad()
+def test_a_call_in_which_no_layer_can_be_read_is_said(unet):
+    for module in unet.modules():
+        if isinstance(module, Attention):
+            module.set_processor(lambda attn, hidden_states, *args, **kwargs: hidden_states)  # type: ignore[arg-type]
+    with record_maps(unet, ROWS) as recorder:
+        unet(**inputs())
+        unet(**inputs())
+    assert recorder.notes == ["a call gave no map: no cross-attention layer in it could be read"]
+
+
 @pytest.mark.parametrize(
     ("rows", "images", "sentence"),
     [

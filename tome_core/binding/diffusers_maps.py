@@ -107,6 +107,7 @@ class MapRecorder:
                     self._hooks.append(layer.register_forward_pre_hook(hooks.read_layer, with_kwargs=True))
                     self._hooks.append(layer.get_submodule("to_q").register_forward_hook(hooks.read_queries))
                     self._hooks.append(layer.get_submodule("to_k").register_forward_hook(hooks.read_keys))
+                    self._hooks.append(layer.register_forward_hook(hooks.end_layer))
         except BaseException:
             self.close()
             raise
@@ -120,6 +121,8 @@ class MapRecorder:
         if output is not None and self._layers:  # None: the model raised
             finest = max((maps.shape[2], maps.shape[3]) for maps in self._layers)
             self.calls.append(torch.stack([resize(maps, finest) for maps in self._layers]).mean(dim=0).cpu())
+        elif output is not None and not self.notes:
+            self._note("a call gave no map: no cross-attention layer in it could be read")
         self._layers.clear()
 
     @torch.no_grad()
@@ -182,6 +185,11 @@ class _LayerHooks:
         queries, self._queries = self._queries, None
         if queries is not None and self._grid is not None and self._layer is not None:
             self._recorder._record(self._layer, queries, output, self._mask, self._grid)
+
+    def end_layer(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        if self._queries is not None and getattr(module, "fused_projections", False):  # its to_kv ran, not its to_k
+            self._recorder._note("fused projections were left out: the maps need unfuse_qkv_projections() before them")
+        self._layer = self._queries = None
 
 
 def _transformers(unet: object) -> list[tuple[nn.Module, list[nn.Module]]]:
