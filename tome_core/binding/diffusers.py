@@ -15,9 +15,10 @@ from .config import BindingConfig
 from .diffusers_towers import Tower, find_towers
 from .parse import Parse
 from .phrases import phrases
-from .table import row_groups
+from .table import OtherTokensError, row_groups
 
 Parser = Callable[[str], Parse]
+_UNBOUND: Final = Layout((), (), ())
 _HANDLE: Final = "_tome_binding"  # the pipeline's attribute that finds a handle which another tool wrapped
 
 
@@ -34,7 +35,8 @@ def apply_binding(
     tool has wrapped.
 
     Where SDXL gets a second prompt, each text encoder's rows are bound by its own prompt; the refiner, whose only text
-    encoder reads the first one, by that.
+    encoder reads the first one, by that. A prompt that a tokenizer changes before it cuts it stays unbound, with a
+    warning.
 
     Args:
         pipeline: `StableDiffusionPipeline`, `StableDiffusionXLPipeline`, or one that encodes prompts as these do.
@@ -151,7 +153,16 @@ class BindingHandle:
 
     def _layouts(self, parses: Sequence[Sequence[Parse]]) -> list[list[Layout]]:
         """Return the layout of each prompt for each text encoder, given the parses that each one reads."""
-        return [[_layout(tower, parse) for parse in own] for tower, own in zip(self._towers, parses, strict=True)]
+        layouts: list[list[Layout]] = [[] for _ in self._towers]
+        for own in zip(*parses, strict=True):  # the parses of one prompt
+            try:
+                found = [_layout(tower, parse) for tower, parse in zip(self._towers, own, strict=True)]
+            except OtherTokensError as error:
+                warnings.warn(f"prompt was left unbound, {own[0].text!r}: {error}", stacklevel=4)
+                found = [_UNBOUND] * len(self._towers)
+            for column, layout in zip(layouts, found, strict=True):
+                column.append(layout)
+        return layouts
 
     def _bind(self, rows: Tensor, bare_rows: Tensor, layouts: Sequence[Layout]) -> Tensor:
         """Return the bound rows [T, D] of one prompt, whose columns are those of each text encoder in turn."""
@@ -162,7 +173,7 @@ class BindingHandle:
 
 def _layout(tower: Tower, parse: Parse) -> Layout:
     if not parse.groups:
-        return Layout((), (), ())
+        return _UNBOUND
     groups = row_groups(parse, tower.read(parse.text))
     return Layout(groups, (tower.end_of(parse.text),), (tower.end_of(parse.bare),))
 

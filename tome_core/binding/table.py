@@ -12,6 +12,10 @@ _END_OF_WORD: Final = "</w>"
 _NO_BLANKS: Final = "\x1c\x1d\x1e\x1f"  # blanks to Python alone
 
 
+class OtherTokensError(ValueError):
+    """The tokens are not those of the text, as a host has them that changes it before it cuts it."""
+
+
 class Place(NamedTuple):
     """A row of the encoding: its chunk, and its row in it, both counted from 0. Row 0 is the start token."""
 
@@ -55,7 +59,7 @@ def read_tokens(text: str, chunks: Sequence[Sequence[bytes | None]], hidden: Ite
         hidden: characters that the host did not give to the tokenizer, such as weights.
 
     Raises:
-        ValueError: the tokens are not those of the text.
+        OtherTokensError: the tokens are not those of the text.
     """
     letters = _letters(text, hidden)
     stream = b"".join(letter.encode() for letter, _ in letters)
@@ -71,7 +75,9 @@ def read_tokens(text: str, chunks: Sequence[Sequence[bytes | None]], hidden: Ite
                 token = token or b""
                 at = _skip(stream, at, token)
                 if not token or not stream.startswith(token, at):
-                    raise ValueError(f"tokens must be those of the prompt, got {token.decode(errors='replace')!r}")
+                    raise OtherTokensError(
+                        f"tokens must be those of the prompt, got {token.decode(errors='replace')!r}"
+                    )
                 spans.append(Span(owners[at].start, owners[at + len(token) - 1].end))
                 at += len(token)
             places.append(Place(chunk, row))
@@ -91,11 +97,11 @@ def token_bytes(token: str) -> bytes:
     """Return the UTF-8 bytes of a token as CLIP's vocabulary writes it, without the mark of a word's end.
 
     Raises:
-        ValueError: the token is not of CLIP's vocabulary, which has a letter for every byte.
+        OtherTokensError: the token is not of CLIP's vocabulary, which has a letter for every byte.
     """
     letters = token.removesuffix(_END_OF_WORD)
     if not all(letter in _BYTES for letter in letters):
-        raise ValueError(f"token must be of CLIP's vocabulary, got {token!r}")
+        raise OtherTokensError(f"token must be of CLIP's vocabulary, got {token!r}")
     return bytes(_BYTES[letter] for letter in letters)
 
 
