@@ -7,8 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tome_core.binding import BindingConfig, Layout, RowGroup, bind_rows
-from tome_core.binding.attention import attention_maps, entropy, leak, overlap, resize
+from tome_core.binding.attention import attention_maps, entropy, overlap, resize
 
 
 def random_pair(batch: int = 2, tokens: int = 35, rows: int = 7, heads: int = 3, width: int = 4):
@@ -91,18 +90,6 @@ def test_overlap_is_1_on_itself_0_on_other_places_and_symmetric():
     maps[0, :, :2], maps[1, :, 2:], maps[2, :, 1:3] = 0.5, 0.1, 0.7
     expected = torch.tensor([[1, 0, 0.5], [0, 1, 0.5], [0.5, 0.5, 1]])
     assert torch.allclose(overlap(maps), expected)
-
-
-def test_a_composite_holds_more_of_its_own_attributes_than_the_noun_did_and_than_of_others():
-    rows = torch.randn(77, 64, generator=torch.Generator().manual_seed(0))
-    groups = (RowGroup((2,), (3, 4)), RowGroup((7,), (8, 9)))
-    before = leak(rows, groups)
-    expected = torch.cosine_similarity(rows[2], rows[8:10]).mean()
-    assert torch.allclose(before[0, 1], expected, atol=1e-6)
-    config = BindingConfig(removed="keep", ends="off")
-    after = leak(bind_rows(rows, rows, Layout(groups, (10,), (6,)), config), groups)
-    assert (after.diagonal() > before.diagonal() + 0.3).all()
-    assert (after.diagonal() > after.fliplr().diagonal() + 0.3).all()
 
 
 def test_a_map_is_interpolated_to_another_grid():

@@ -7,9 +7,7 @@ from torch import Tensor
 from tome_core.binding import BindingConfig, Layout, RowGroup, bind_rows
 from tome_core.binding.composite import (
     CHUNK,
-    compact,
     control_norm,
-    keep_mask,
     merge_groups,
     orthogonalise,
     place,
@@ -176,11 +174,15 @@ def test_half_types_are_added_in_float32_and_kept(dtype):
         assert torch.equal(bound, bind_rows(rows.float(), bare.float(), LAYOUT, config).to(dtype))
 
 
-def test_rows_removed_truly_are_the_others_in_their_order():
-    mask = keep_mask(CHUNK, [3, 4])
-    assert (mask.sum().item(), mask[3].item(), mask[4].item()) == (CHUNK - 2, False, False)
-    assert torch.equal(compact(ROWS, [3, 4]), torch.cat([ROWS[:3], ROWS[5:]]))
+def test_no_removed_rows_give_the_very_tensor():
     assert remove_rows(ROWS, [], "fill") is ROWS
+
+
+def test_the_other_prompts_rows_are_not_read_where_ends_are_off():
+    config = BindingConfig(ends="off")
+    bound = bind_rows(ROWS, None, LAYOUT, config)
+    assert torch.equal(bind_rows(ROWS, BARE[:3, :5], LAYOUT, config), bound)
+    assert torch.equal(bound[10:], ROWS[10:])
 
 
 def test_the_composite_stands_at_its_first_noun_row_alone():
@@ -196,6 +198,7 @@ def test_the_composite_stands_at_its_first_noun_row_alone():
         (ROWS[None], BARE, LAYOUT, "rows must be of shape [chunks * 77, D], got [1, 77, 12]"),
         (ROWS[:76], BARE, LAYOUT, "rows must be of shape [chunks * 77, D], got [76, 12]"),
         (ROWS, BARE[:, :5], LAYOUT, "bare_rows must be of shape [77, 12], got [77, 5]"),
+        (ROWS, None, LAYOUT, "bare_rows must be of shape [77, 12], got None"),
         (ROWS, BARE, Layout(CATS, (10, 20), (6,)), "layout must name an end of each of 1 chunks, got (10, 20), (6,)"),
         (ROWS, BARE, Layout((RowGroup((2,), (2,)),), (10,), (6,)), "layout must name each row once, from 0 to 76, got"),
         (ROWS, BARE, Layout((RowGroup((2,), (77,)),), (10,), (6,)), "layout must name each row once, from 0 to 76"),

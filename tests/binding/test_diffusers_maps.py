@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from tests.binding.conftest import OBJECTS
 from tome_core.binding import apply_binding, record_maps
 from tome_core.binding.attention import resize
-from tome_core.binding.composite import keep_mask
 from tome_core.errors import UnsupportedModelError
 from tome_core.speed import SpeedConfig, apply_speed
 
 ROWS = [2, 7]
 TOKENS = 9
+KEPT = torch.tensor([row not in (3, 4) for row in range(TOKENS)])
 
 
 @pytest.fixture
@@ -157,12 +157,17 @@ def test_an_installation_that_fails_half_way_is_undone(unet, traces, monkeypatch
 
 @torch.no_grad()
 def test_a_text_mask_is_part_of_the_maps(unet, scores):
-    mask = keep_mask(TOKENS, [3, 4]).expand(2, -1)
     with record_maps(unet, [2, 3], images=2) as recorder:
-        unet(**inputs(), encoder_attention_mask=mask)
+        unet(**inputs(), encoder_attention_mask=KEPT.expand(2, -1))
     assert (recorder.calls[0][:, 1] < 1e-6).all()
-    full = scores[0].mean(dim=1)[..., 2].unflatten(1, (8, 8))
-    assert (recorder.calls[0][:, 0] > 0).all() and full.shape == (2, 8, 8)
+    expected = []
+    for shares in scores:  # [2, heads, N, T], of what is left
+        side = 8 if shares.shape[2] == 64 else 4
+        expected.append(resize(shares.mean(dim=1)[..., [2, 3]].transpose(1, 2).unflatten(2, (side, side)), (8, 8)))
+    assert torch.allclose(recorder.calls[0], torch.stack(expected).mean(dim=0), atol=1e-5)
+    with record_maps(unet, [2], images=2) as unmasked:
+        unet(**inputs())
+    assert (recorder.calls[0][:, 0] > unmasked.calls[0][:, 0]).all()
 
 
 @torch.no_grad()
@@ -179,7 +184,7 @@ def test_rows_in_another_order_give_the_same_picture_and_their_maps_go_with_them
 
 @torch.no_grad()
 def test_masking_rows_is_removing_them_and_zeroing_is_not(unet):
-    given, kept = inputs(), keep_mask(TOKENS, [3, 4])
+    given, kept = inputs(), KEPT
     rows = given["encoder_hidden_states"]
     removed = unet(**given | {"encoder_hidden_states": rows[:, kept]}).sample
     masked = unet(**given, encoder_attention_mask=kept.expand(2, -1)).sample

@@ -7,7 +7,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..merging.kernels import widen
-from .composite import RowGroup
 
 Grid = tuple[int, int]
 
@@ -64,20 +63,6 @@ def overlap(maps: Tensor) -> Tensor:
     """Return [..., K, K]: what share of one map of [..., K, height, width] lies where the other one does, 0 to 1."""
     shares = _shares(maps)
     return torch.minimum(shares.unsqueeze(-2), shares.unsqueeze(-3)).sum(dim=-1)
-
-
-def leak(rows: Tensor, groups: Sequence[RowGroup]) -> Tensor:
-    """Return [K, K]: the mean cosine of each group's first noun row with what is said of each group, -1 to 1.
-
-    Ours. Beside the diagonal it tells how much of another thing's attributes a row holds; it is not picture quality.
-
-    Args:
-        rows: [T, D], in which the rows of attributes are still those of the text encoder.
-        groups: where they are.
-    """
-    unit = functional.normalize(widen(rows), dim=-1)
-    nouns = unit[[group.noun[0] for group in groups]]
-    return torch.stack([(nouns @ unit[list(group.modifiers)].T).mean(dim=-1) for group in groups], dim=-1)
 
 
 def _shares(maps: Tensor) -> Tensor:

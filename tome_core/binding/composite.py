@@ -46,7 +46,7 @@ class Layout:
     bare_ends: tuple[int, ...]
 
 
-def bind_rows(rows: Tensor, bare_rows: Tensor, layout: Layout, config: BindingConfig) -> Tensor:
+def bind_rows(rows: Tensor, bare_rows: Tensor | None, layout: Layout, config: BindingConfig) -> Tensor:
     """Return the rows of a bound prompt, [T, D] and of the dtype of `rows`.
 
     At strength 0 or without groups that is `rows` itself. Departure from the paper, whose sequence gets shorter: with
@@ -55,7 +55,8 @@ def bind_rows(rows: Tensor, bare_rows: Tensor, layout: Layout, config: BindingCo
 
     Args:
         rows: [T, D], T a multiple of `CHUNK`, weighted by the host already.
-        bare_rows: [T, D], those of the prompt without attributes; not read where `ends` is "off".
+        bare_rows: [T, D], those of the prompt without attributes; None will do where `ends` is "off", which does not
+            read them.
         layout: where the groups and the end tokens are.
         config: weights, norm, and what becomes of the other rows.
 
@@ -64,13 +65,16 @@ def bind_rows(rows: Tensor, bare_rows: Tensor, layout: Layout, config: BindingCo
     """
     if config.is_neutral or not layout.groups:
         return rows
-    _check(rows, bare_rows, layout)
+    _check(rows, layout)
     wide = widen(rows)
     composites = merge_groups(wide, layout.groups, config.noun_weight, config.modifier_weight)
     composites = control_norm(composites, wide, layout.groups, config.norm)
     composites = orthogonalise(composites, config.orthogonal)
     bound = place(wide, composites, layout.groups)
     if config.ends != "off":
+        if bare_rows is None or bare_rows.shape != rows.shape:
+            got = bare_rows if bare_rows is None else list(bare_rows.shape)
+            raise ValueError(f"bare_rows must be of shape {list(rows.shape)}, got {got}")
         bound = substitute_ends(bound, bare_rows, layout.ends, layout.bare_ends, align=config.ends)
     bound = remove_rows(bound, [row for group in layout.groups for row in group.removed], config.removed)
     return (bound if config.strength == 1 else torch.lerp(wide, bound, config.strength)).to(rows.dtype)
@@ -132,7 +136,7 @@ def place(rows: Tensor, composites: Tensor, groups: Sequence[RowGroup]) -> Tenso
 def remove_rows(rows: Tensor, removed: Sequence[int], how: str) -> Tensor:
     """Return rows [T, D] in which the removed ones are their chunk's last row ("fill"), 0 ("zero") or kept ("keep").
 
-    A row of zeros still takes part in the softmax with logit 0. `keep_mask` and `compact` remove truly.
+    A row of zeros still takes part in the softmax with logit 0.
     """
     if how == "keep" or not removed:
         return rows
@@ -141,18 +145,6 @@ def remove_rows(rows: Tensor, removed: Sequence[int], how: str) -> Tensor:
     changed = rows.clone()
     changed[index] = rows[last] if how == "fill" else 0
     return changed
-
-
-def keep_mask(length: int, removed: Sequence[int]) -> Tensor:
-    """Return [T] bool, False at the removed rows, for models that take a mask over the text."""
-    mask = torch.ones(length, dtype=torch.bool)
-    mask[list(removed)] = False
-    return mask
-
-
-def compact(rows: Tensor, removed: Sequence[int]) -> Tensor:
-    """Return [T - R, D]: rows without the removed ones, as in the paper, for models that take any number of rows."""
-    return rows[keep_mask(rows.shape[0], removed).to(rows.device)]
 
 
 def substitute_ends(
@@ -178,12 +170,10 @@ def _rescale(vectors: Tensor, lengths: Tensor) -> Tensor:
     return vectors * (lengths / vectors.norm(dim=-1).clamp_min(1e-12)).unsqueeze(-1)
 
 
-def _check(rows: Tensor, bare_rows: Tensor, layout: Layout) -> None:
+def _check(rows: Tensor, layout: Layout) -> None:
     length = rows.shape[0]
     if rows.dim() != 2 or length % CHUNK:
         raise ValueError(f"rows must be of shape [chunks * {CHUNK}, D], got {list(rows.shape)}")
-    if bare_rows.shape != rows.shape:
-        raise ValueError(f"bare_rows must be of shape {list(rows.shape)}, got {list(bare_rows.shape)}")
     chunks = length // CHUNK
     if len(layout.ends) != chunks or len(layout.bare_ends) != chunks:
         raise ValueError(f"layout must name an end of each of {chunks} chunks, got {layout.ends}, {layout.bare_ends}")

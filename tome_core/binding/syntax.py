@@ -34,18 +34,5 @@ def plain(text: str) -> str:
     return _BRACKETS.sub(_blank, text)
 
 
-def weight_spans(text: str) -> list[tuple[int, int]]:
-    """Return the characters [start, end) of brackets, weights and extra networks, which no host gives its tokenizer.
-
-    A bracket that a backslash escapes is a letter to every host; its backslash alone is none.
-    """
-    spans = []
-    for pattern in (*_CLEAR, _BRACKETS):
-        for found in pattern.finditer(text):
-            spans.append((found.start(), found.start() + 1 if found[0][0] == "\\" else found.end()))
-            text = text[: found.start()] + _blank(found) + text[found.end() :]
-    return sorted(spans)
-
-
 def _blank(found: re.Match[str]) -> str:
     return " " * len(found[0])

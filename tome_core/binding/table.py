@@ -46,7 +46,7 @@ class TokenTable:
         )
 
 
-def read_tokens(text: str, chunks: Sequence[Sequence[bytes | None]], hidden: Iterable[Span] = ()) -> TokenTable:
+def read_tokens(text: str, chunks: Sequence[Sequence[bytes | None]]) -> TokenTable:
     """Return the table of a text and the tokens that a host made of it.
 
     CLIP's tokenizer composes accents (NFC), lowers case and drops blanks, and no more; so the tokens' bytes follow each
@@ -56,12 +56,11 @@ def read_tokens(text: str, chunks: Sequence[Sequence[bytes | None]], hidden: Ite
         text: the prompt as the host got it.
         chunks: the tokens of each chunk without start, end and padding, as UTF-8. None is one more token of the same
             characters, as textual inversion makes them.
-        hidden: characters that the host did not give to the tokenizer, such as weights.
 
     Raises:
         OtherTokensError: the tokens are not those of the text.
     """
-    letters = _letters(text, hidden)
+    letters = _letters(text)
     stream = b"".join(letter.encode() for letter, _ in letters)
     owners = [span for letter, span in letters for _ in letter.encode()]
     spans: list[Span] = []
@@ -126,13 +125,10 @@ def _rows(places: Iterable[Place]) -> tuple[int, ...]:
     return tuple(place.chunk * CHUNK + place.row for place in places)
 
 
-def _letters(text: str, hidden: Iterable[Span]) -> list[tuple[str, Span]]:
+def _letters(text: str) -> list[tuple[str, Span]]:
     """Return the lower-case letters that the tokenizer sees, each with the characters that it was composed from."""
-    concealed = {place for span in hidden for place in range(*span)}
     letters = []
     for start, end in _composed(text):
-        if start in concealed:
-            continue
         letters += [(letter.lower(), Span(start, end)) for letter in unicodedata.normalize("NFC", text[start:end])]
     return letters
 
