@@ -17,6 +17,12 @@ from tome_core.speed import SpeedConfig, apply_speed
 BARE = "a cat and a dog"
 
 
+def with_copies(pipeline, *names):
+    """Return a pipeline with copies of some parts, which a test may change."""
+    parts = dict(pipeline.components) | {name: copy.deepcopy(getattr(pipeline, name)) for name in names}
+    return type(pipeline)(**parts, requires_safety_checker=False)
+
+
 def test_the_rows_are_the_papers(pipeline, encode):
     rows, bare = encode(pipeline, OBJECTS)[0], encode(pipeline, BARE)[0]
     with apply_binding(pipeline) as handle:
@@ -25,8 +31,8 @@ def test_the_rows_are_the_papers(pipeline, encode):
     assert torch.allclose(bound[2], rows[2:5].sum(0), atol=1e-5)
     assert torch.allclose(bound[7], rows[7:11].sum(0), atol=1e-5)
     assert torch.equal(bound[[0, 1, 5, 6]], rows[[0, 1, 5, 6]])
-    assert torch.equal(bound[11:72], bare[6:67])
-    assert torch.equal(bound[[3, 4, 8, 9, 10]], bare[71:72].expand(5, -1)) or torch.equal(bound[3], bound[76])
+    assert torch.equal(bound[11:], bare[6:72])
+    assert torch.equal(bound[[3, 4, 8, 9, 10]], bound[76].expand(5, -1))
 
 
 @pytest.mark.parametrize("prompt", [OBJECTS, COLOURS])
@@ -241,16 +247,14 @@ def test_the_refiners_lone_tower_binds_the_first_prompt_which_it_reads(sdxl, enc
 
 
 def test_words_of_textual_inversion_are_one_thing(sd15, encode):
-    sd15.tokenizer.add_tokens(["<toy>", "<toy>_1", "<toy>_2"])
-    embeddings = sd15.text_encoder.get_input_embeddings()
-    sd15.text_encoder.resize_token_embeddings(len(sd15.tokenizer))
-    try:
-        with apply_binding(sd15, parser=partial(phrases, listing="<toy>: red")) as handle:
-            encode(sd15, "a red <toy> on a hill")
-        assert [(x.noun, x.modifiers) for x in handle.prompts[0].groups] == [((3, 4, 5), (2,))]
-    finally:
-        sd15.text_encoder.set_input_embeddings(embeddings)
-        sd15.text_encoder.config.vocab_size = embeddings.num_embeddings
+    words = len(sd15.tokenizer)
+    taught = with_copies(sd15, "tokenizer", "text_encoder")
+    taught.tokenizer.add_tokens(["<toy>", "<toy>_1", "<toy>_2"])
+    taught.text_encoder.resize_token_embeddings(len(taught.tokenizer))
+    with apply_binding(taught, parser=partial(phrases, listing="<toy>: red")) as handle:
+        encode(taught, "a red <toy> on a hill")
+    assert [(x.noun, x.modifiers) for x in handle.prompts[0].groups] == [((3, 4, 5), (2,))]
+    assert len(sd15.tokenizer) == words
 
 
 class Accentless:
@@ -285,12 +289,17 @@ def test_a_prompt_that_the_tokenizer_changes_stays_unbound_and_is_said(pipeline,
     assert not torch.equal(bound[1], rows[1])
 
 
-def test_an_embedding_that_is_given_ready_made_is_left_alone_and_said(sd15, encode, latents):
+def test_an_embedding_that_is_given_ready_made_is_left_alone_and_said(sd15, encode):
     rows = encode(sd15, OBJECTS)
-    with apply_binding(sd15), pytest.warns(UserWarning, match="binding has no effect on prompt_embeds"):
-        noise = torch.Generator().manual_seed(0)
+
+    def picture():
         given = {"prompt_embeds": rows, "negative_prompt_embeds": torch.zeros_like(rows)}
-        sd15(**given, generator=noise, num_inference_steps=1, width=64, height=64, output_type="latent")
+        settings = {"num_inference_steps": 1, "width": 64, "height": 64, "output_type": "latent"}
+        return sd15(**given, generator=torch.Generator().manual_seed(0), **settings).images
+
+    untouched = picture()
+    with apply_binding(sd15), pytest.warns(UserWarning, match="binding has no effect on prompt_embeds"):
+        assert torch.equal(picture(), untouched)
 
 
 @pytest.mark.parametrize("order", ["speed first", "binding first"])
@@ -329,12 +338,11 @@ def test_an_image_is_the_same_alone_and_in_a_batch(sd15, latents):
 
 
 def test_half_precision_is_kept(sd15, encode):
-    try:
-        sd15.text_encoder.to(torch.bfloat16)
-        with apply_binding(sd15):
-            assert encode(sd15, OBJECTS).dtype == torch.bfloat16
-    finally:
-        sd15.text_encoder.to(torch.float32)
+    half = with_copies(sd15, "text_encoder")
+    half.text_encoder.to(torch.bfloat16)
+    with apply_binding(half):
+        assert encode(half, OBJECTS).dtype == torch.bfloat16
+    assert sd15.text_encoder.dtype == torch.float32
 
 
 def test_a_subject_that_is_cut_off_is_refused_before_any_work(sd15, latents):
