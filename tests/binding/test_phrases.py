@@ -1,5 +1,7 @@
 """The parser: what it finds in prompts that were labelled by hand, what it leaves alone, and what a user may mark."""
 
+import inspect
+import re
 from itertools import pairwise
 
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.binding import labelled
-from tome_core.binding import Span, phrases
+from tome_core.binding import Span, lexicon, phrases
 
 
 @pytest.mark.parametrize("kind", labelled.KINDS)
@@ -175,3 +177,12 @@ def test_a_mistake_in_a_group_is_told_with_its_words(text, listing, sentence):
 
 def test_a_prompt_of_thousands_of_words_is_read_at_once():
     assert len(phrases("a red cat and a blue dog with a hat, " * 500).groups) == 1000
+
+
+def test_no_list_of_the_lexicon_names_a_word_twice():
+    source = inspect.getsource(lexicon)
+    lists = re.findall(r"_words\(((?:\s*\"[^\"]*\")+)\s*\)", source)
+    assert len(lists) > 15
+    for listed in lists:
+        words = " ".join(re.findall(r'"([^"]*)"', listed)).split()
+        assert len(words) == len(set(words))

@@ -57,7 +57,7 @@ class _Reader:
             if after is not None:
                 return after
         is_left_over = i == self._ended and self._line.is_content(i)  # the phrase ended here because this is a verb
-        if word in lexicon.PREPOSITIONS or is_left_over or self._line.is_verb(i, i) or word == ",":
+        if word in lexicon.BOUNDARIES or is_left_over or self._line.is_verb(i, i) or word == ",":
             self._is_open = False
             return i + 1
         phrase = self._line.noun_phrase(i)
@@ -107,7 +107,7 @@ class _Reader:
         elif word not in lexicon.BINDING_VERBS and word not in ("of", "in"):
             return None
         phrase = self._line.noun_phrase(k)
-        is_of_place = word == "of" and i > 0 and self._words[i - 1] in lexicon.PREPOSITIONS | lexicon.RELATIONS
+        is_of_place = word == "of" and i > 0 and self._words[i - 1] in lexicon.BOUNDARIES | lexicon.RELATIONS
         if phrase is None or is_of_place:
             return None
         noun = self._words[phrase.noun]
@@ -137,7 +137,7 @@ class _Reader:
 
     def _read_addition(self, i: int) -> int | None:
         """Read `and green eyes` after `with red hair`, `in its beak` after `with a key`."""
-        if self._line.at(i) in lexicon.PREPOSITIONS | {"in"} and self._line.at(i + 1) in lexicon.POSSESSIVES:
+        if self._line.at(i) in lexicon.BOUNDARIES | {"in"} and self._line.at(i + 1) in lexicon.POSSESSIVES:
             phrase = self._line.noun_phrase(i + 1)
             return None if phrase is None else phrase.end
         if self._line.at(i) != "and":

@@ -10,11 +10,13 @@ def _words(text: str) -> frozenset[str]:
 POSSESSIVES: Final = _words("my your his her its their our")
 NUMBERS: Final = _words("one two three four five six seven eight nine ten dozen several many few some")
 DETERMINERS: Final = POSSESSIVES | NUMBERS | _words("a an the this these those each every another no both all any")
-PREPOSITIONS: Final = _words(
-    "on under over above below beneath beside besides behind near at by from to into onto through across along around "
-    "between among against before after inside outside within without during toward towards past upon beyond for "
-    "like as off up down out atop amid amidst next front while when where past about near via than until without"
+BOUNDARIES: Final = _words(
+    "on under over above below beneath beside besides behind near at by from to into onto through across along "
+    "around between among against before after inside outside within without during toward towards past upon beyond "
+    "for like as off up down out atop amid amidst next front while when where about via than until"
 )
+"""Words at which a noun phrase ends: prepositions, adverbs of place, and conjunctions."""
+
 PRONOUNS: Final = _words("it he she they him them i you we us me itself himself herself themselves someone something")
 COPULAS: Final = _words("is are was were")
 RELATIVES: Final = _words("who that which")
@@ -37,9 +39,9 @@ CONJUNCTIONS: Final = _words("and or & plus but")
 PICTURES: Final = _words(
     "photo photograph photography picture image portrait painting drawing sketch illustration render rendering "
     "watercolor watercolour artwork art print poster closeup close-up shot view scene depiction study engraving "
-    "quality resolution life depth detail details focus lighting light exposure grain angle lens bokeh style aesthetic "
-    "mood atmosphere composition perspective hour blur colors colours palette tones masterpiece wallpaper viewer "
-    "render 3d anime manga comic cartoon nouveau score background-blur rating contrast hdr"
+    "quality resolution life depth detail details focus lighting light exposure grain angle lens bokeh style "
+    "aesthetic mood atmosphere composition perspective hour blur colors colours palette tones masterpiece wallpaper "
+    "viewer 3d anime manga comic cartoon nouveau score background-blur rating contrast hdr"
 )
 """Heads that say what the picture is as a picture: never subjects."""
 

@@ -58,13 +58,13 @@ class Line:
                 bare = before not in lexicon.DETERMINERS
                 return bare and (ends_phrase or word in lexicon.OBJECT_VERBS)
             return is_after_noun or ends_phrase
-        if word.endswith("ed") and is_after_noun and (after in lexicon.PREPOSITIONS or after in ("in", "with")):
+        if word.endswith("ed") and is_after_noun and (after in lexicon.BOUNDARIES or after in ("in", "with")):
             return True
         if i > first and word.endswith("s") and not word.endswith(("ss", "us", "is", "as", "'s")):
             return (singular and not (ends_phrase and _base(word) not in lexicon.VERBS)) or (
                 ends_phrase and after != "" and after != "," and _base(word) in lexicon.VERBS
             )
-        return is_after_noun and word in lexicon.VERBS and after in lexicon.PREPOSITIONS | lexicon.DETERMINERS | {"in"}
+        return is_after_noun and word in lexicon.VERBS and after in lexicon.BOUNDARIES | lexicon.DETERMINERS | {"in"}
 
     def adjectives_end(self, i: int) -> int:
         """Return the place after the adjectives, joined by `and` or not, that begin at a place."""
@@ -92,7 +92,7 @@ class Line:
 _FUNCTION_WORDS = (
     frozenset({"", ",", "of", "in", "whose", "has"})
     | lexicon.DETERMINERS
-    | lexicon.PREPOSITIONS
+    | lexicon.BOUNDARIES
     | lexicon.PRONOUNS
     | lexicon.COPULAS
     | lexicon.RELATIVES
