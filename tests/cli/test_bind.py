@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from tome_core.cli import bind
+from tome_core.demo import DEMO_GUIDANCE
 
 PROMPT = "a red circle and a blue square"
 TOLD = "circle (red); square (blue)"
@@ -92,6 +93,60 @@ def test_image_tokens_merge_in_both_pictures_and_the_maps_stay_whole(tome, tmp_p
     assert (told.code, told.err) == (0, "")
     assert np.array(report(tmp_path)["maps"]["bound"]["mean"]).shape == (2, 8, 8)
     assert (pictures[0] != pictures[2]).any()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--strength", 0), "strength 0 binds nothing: both pictures are the untouched one; above 0 they differ"),
+        (("--levels", "1", "--parts", "mlp"), "--levels and --parts have no effect at ratio 0, which"),
+        (("--prediction-type", "epsilon"), "--prediction-type has no effect on the demo model, whose own is known"),
+        (("--negative-prompt", "red", "--guidance", 1), "the negative prompt has no effect at guidance 1; above 1 it"),
+        (
+            ("--parts", "mlp"),
+            "--parts has no effect at ratio 0, which merges no image tokens; above 0 some merge",
+        ),
+    ],
+)
+def test_a_setting_without_effect_is_noted(tome, words, sentence):
+    told = tome("bind", PROMPT, *QUICK, *words)
+    assert told.code == 0
+    assert told.err.startswith(f"tome: note: {sentence}")
+    assert told.err.count("\n") == 1
+
+
+def test_what_merging_could_not_do_is_noted(tome):
+    told = tome("bind", PROMPT, *QUICK, "--ratio", 0.9)
+    assert told.err.startswith("tome: note: ratio 0.9 is above what stride 2x2 allows")
+
+
+def test_an_interrupt_keeps_the_first_picture(tome, tmp_path, monkeypatch, pictures):
+    whole = bind.draw
+
+    def interrupted(*words):
+        if pictures:
+            raise KeyboardInterrupt
+        return whole(*words)
+
+    monkeypatch.setattr(bind, "draw", interrupted)
+    told = tome("bind", PROMPT, *QUICK)
+    assert (told.code, told.err) == (130, "tome: error: interrupted after 1 of 2 pictures; the files are of that one\n")
+    assert list(report(tmp_path)["maps"]) == ["untouched"]
+    assert Image.open(tmp_path / "tome-bind" / "pictures.png").text["prompt"] == PROMPT
+
+
+def test_an_interrupt_of_the_first_picture_leaves_nothing(tome, tmp_path, monkeypatch):
+    def interrupted(*words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bind, "draw", interrupted)
+    told = tome("bind", PROMPT, *QUICK)
+    assert (told.code, told.err) == (130, "tome: error: interrupted\n")
+    assert list(tmp_path.rglob("*.png")) == []
+
+
+def test_the_help_names_the_default_guidance(tome):
+    assert f"default {DEMO_GUIDANCE:g} for the demo model" in " ".join(tome("bind", "--help").out.split())
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,31 @@ import math
 import re
 from collections.abc import Callable
 
+from ..checkpoints.prediction import PREDICTION_TYPES
+from ..demo import DEMO_GUIDANCE
 from ..speed.config import MAX_SEED
 from .console import Parser
 from .machine import DTYPES
+from .models import DEMO
 
 LEAST_SIDE, MOST_SIDE = 64, 8192
+
+
+def add_request(parser: Parser, *, negative: str = "what not to draw") -> None:
+    """Add the prompt, the model and what `sampling.new_request` reads; `negative` is the help of --negative-prompt."""
+    parser.add_argument("prompt", metavar="PROMPT", help="what to draw")
+    parser.add_argument("--model", default=DEMO, metavar="PATH", help="checkpoint or folder; default the demo model")
+    parser.add_argument(
+        "--prediction-type", choices=PREDICTION_TYPES, help="what a checkpoint predicts; default what it says itself"
+    )
+    parser.add_argument("--negative-prompt", default="", metavar="TEXT", help=negative)
+    parser.add_argument(
+        "--guidance",
+        type=number(0, 100),
+        metavar="SCALE",
+        help=f"how strongly the prompt rules; default {DEMO_GUIDANCE:g} for the demo model, diffusers' own for others",
+    )
+    add_sampling(parser, steps=20)
 
 
 def add_sampling(parser: Parser, *, steps: int) -> None:

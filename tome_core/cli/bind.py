@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..binding import BindingConfig, BoundPrompt, Parse, apply_binding, phrases, record_maps
-from ..checkpoints.prediction import PREDICTION_TYPES
-from ..demo import DEMO_GUIDANCE
-from ..speed import SpeedHandle
-from .arguments import add_device, add_sampling, number
+from ..speed import SpeedConfig, SpeedHandle
+from .arguments import add_device, add_request
 from .bind_files import Pair, Version, tell_overlap, write_pair
-from .console import DONE, Parser, UserError, note, progress
+from .console import DONE, INTERRUPTED, Parser, UserError, complain, note, progress
 from .files import check_folder
 from .libraries import quiet_diffusers
 from .machine import Clock, choose_device, choose_dtype
-from .models import DEMO, default_size, open_pipeline, warn_of_length, warn_of_words
-from .sampling import Request, draw
+from .models import open_pipeline, warn_of_length
+from .sampling import Request, draw, new_request, warn_of_demo
 from .settings import add_binding_settings, add_settings, merge, new_binding_config, new_config
 
 DESCRIPTION: Final = """\
@@ -40,17 +38,10 @@ _SPEED: Final = ("ratio", "levels", "parts")
 
 def add_arguments(parser: Parser) -> None:
     """Add the prompt and everything that can be chosen beside it."""
-    parser.add_argument("prompt", metavar="PROMPT", help="what to draw")
+    add_request(parser, negative="what not to draw; it is never bound")
     parser.add_argument("--groups", default="", metavar="LIST", help='"thing: words, words; thing: words"')
     parser.add_argument("--parse", action="store_true", help="tell what is said of which thing, and draw nothing")
-    parser.add_argument("--model", default=DEMO, metavar="PATH", help="checkpoint or folder; default the demo model")
-    parser.add_argument(
-        "--prediction-type", choices=PREDICTION_TYPES, help="what a checkpoint predicts; default what it says itself"
-    )
-    parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="what not to draw; it is never bound")
     parser.add_argument("--out", type=Path, default=Path("tome-bind"), metavar="FOLDER", help="default ./%(default)s")
-    add_sampling(parser, steps=20)
-    parser.add_argument("--guidance", type=number(0, 100), metavar="SCALE", help="how strongly the prompt rules")
     add_binding_settings(parser)
     add_settings(parser, _SPEED)
     add_device(parser)
@@ -68,14 +59,14 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UserError(f"prompt must say something of a thing, such as 'a red cat' or ~...~, got {parse.text!r}")
     device = choose_device(arguments.device)
     check_folder(arguments.out)
-    if arguments.model == DEMO:
-        warn_of_words([parse.text])
+    warn_of_demo(arguments, parse.text)
+    _warn(arguments, config, speed)
     with quiet_diffusers():
         dtype = choose_dtype(arguments.dtype, device)
         pipeline = open_pipeline(arguments.model, dtype=dtype, device=device, prediction_type=arguments.prediction_type)
         warn_of_length(pipeline, parse.text)
         bound = _read(pipeline, arguments)
-        request = _request(pipeline, arguments)
+        request = new_request(pipeline, arguments)
         with merge(pipeline, speed) as merging:
             print(parse)
             versions = _draw(pipeline, arguments, request, (BindingConfig(strength=0), config), merging, bound)
@@ -83,7 +74,10 @@ def execute(arguments: argparse.Namespace) -> int:
     write_pair(arguments.out, Pair(request, arguments.seed, bound, versions, settings))
     print(tell_overlap(bound.parse, versions))
     print(f"\nOpen {arguments.out / 'pictures.png'} and {arguments.out / 'maps.png'}")
-    return DONE
+    if len(versions) == 2:
+        return DONE
+    complain("interrupted after 1 of 2 pictures; the files are of that one")
+    return INTERRUPTED
 
 
 def _parse(prompt: str, groups: str) -> Parse:
@@ -102,10 +96,14 @@ def _read(pipeline: Any, arguments: argparse.Namespace) -> BoundPrompt:
             raise UserError(str(error)) from error
 
 
-def _request(pipeline: Any, arguments: argparse.Namespace) -> Request:
-    width, height = arguments.size or default_size(pipeline.unet)
-    guidance = DEMO_GUIDANCE if arguments.guidance is None and arguments.model == DEMO else arguments.guidance
-    return Request(arguments.prompt, arguments.steps, width, height, guidance, arguments.negative_prompt)
+def _warn(arguments: argparse.Namespace, config: BindingConfig, speed: SpeedConfig) -> None:
+    """Note the settings that have no effect beside the others."""
+    if config.is_neutral:
+        note("strength 0 binds nothing: both pictures are the untouched one; above 0 they differ")
+    idle = [f"--{name}" for name in _SPEED[1:] if getattr(arguments, name) is not None]
+    if speed.is_neutral and idle:
+        verb = "has" if len(idle) == 1 else "have"
+        note(f"{' and '.join(idle)} {verb} no effect at ratio 0, which merges no image tokens; above 0 some merge")
 
 
 def _draw(
@@ -116,19 +114,25 @@ def _draw(
     merging: SpeedHandle,
     bound: BoundPrompt,
 ) -> list[Version]:
+    """Return the pictures and their maps, one for each config; where an interrupt cut one off, those before it."""
     clock, versions = Clock(pipeline.device), []
     rows = [group.noun[0] for group in bound.groups]
     parser = partial(phrases, listing=arguments.groups)
     with progress(request.steps * len(configs), "drawing") as bar:
-        for name, config in zip(("untouched", "bound"), configs, strict=True):
-            with (
-                apply_binding(pipeline, config, parser=parser),
-                record_maps(pipeline, rows, merging=merging) as recorder,
-            ):
-                # at strength 0 the marks would reach the model
-                prompt = bound.parse.text if config.is_neutral else request.prompt
-                drawn = draw(pipeline, replace(request, prompt=prompt), [arguments.seed], clock, bar.update)
-            versions.append(Version(name, drawn, recorder))
-    for sentence in dict.fromkeys(sentence for version in versions for sentence in version.recorder.notes):
+        try:
+            for name, config in zip(("untouched", "bound"), configs, strict=True):
+                with (
+                    apply_binding(pipeline, config, parser=parser),
+                    record_maps(pipeline, rows, merging=merging) as recorder,
+                ):
+                    # at strength 0 the marks would reach the model
+                    prompt = bound.parse.text if config.is_neutral else request.prompt
+                    drawn = draw(pipeline, replace(request, prompt=prompt), [arguments.seed], clock, bar.update)
+                versions.append(Version(name, drawn, recorder))
+        except KeyboardInterrupt:
+            if not versions:
+                raise
+    merged = [] if merging.config.is_neutral else merging.report.notes  # at ratio 0, that nothing is installed
+    for sentence in dict.fromkeys([*merged, *(x for version in versions for x in version.recorder.notes)]):
         note(sentence)
     return versions

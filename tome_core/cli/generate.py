@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from .. import __version__
-from ..checkpoints.prediction import PREDICTION_TYPES
-from ..demo import DEMO_GUIDANCE
 from ..speed import SpeedConfig
-from .arguments import add_device, add_sampling, number, whole
+from .arguments import add_device, add_request, whole
 from .comparison import compare
-from .console import DONE, Parser, note, progress
+from .console import DONE, Parser, progress
 from .files import check_file, write_png
 from .libraries import quiet_diffusers
 from .machine import Clock, choose_device, choose_dtype
-from .models import DEMO, default_size, open_pipeline, warn_of_length, warn_of_words
-from .sampling import Request, draw
+from .models import open_pipeline, warn_of_length
+from .sampling import Request, draw, new_request, warn_of_demo
 from .settings import add_settings, merge, new_config, setting_names
 
 DESCRIPTION: Final = """\
@@ -37,23 +35,11 @@ _SETTINGS: Final = tuple(name for name in setting_names() if name != "seed")  # 
 
 def add_arguments(parser: Parser) -> None:
     """Add the prompt and everything that can be chosen beside it."""
-    parser.add_argument("prompt", metavar="PROMPT", help="what to draw")
-    parser.add_argument("--model", default=DEMO, metavar="PATH", help="checkpoint or folder; default the demo model")
-    parser.add_argument(
-        "--prediction-type", choices=PREDICTION_TYPES, help="what a checkpoint predicts; default what it says itself"
-    )
-    parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="what not to draw")
+    add_request(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="a .png; default the next free tome-00001.png here")
     parser.add_argument("--compare", action="store_true", help="one sheet: the untouched picture beside the merged one")
-    add_sampling(parser, steps=20)
     parser.add_argument(
         "--batch", type=whole(1, 64), default=1, metavar="N", help="pictures, of seeds SEED, SEED + 1, ...; default 1"
-    )
-    parser.add_argument(
-        "--guidance",
-        type=number(0, 100),
-        metavar="SCALE",
-        help=f"how strongly the prompt rules; default {DEMO_GUIDANCE:g} for the demo model, diffusers' own for others",
     )
     add_settings(parser, _SETTINGS)
     add_device(parser)
@@ -79,14 +65,11 @@ def execute(arguments: argparse.Namespace) -> int:
     dtype = choose_dtype(arguments.dtype, device)
     out = arguments.out or _next_free(Path("tome.png"))
     check_file(out, ".png")
-    if arguments.model == DEMO:
-        warn_of_words([arguments.prompt])
-        if arguments.prediction_type is not None:
-            note("--prediction-type has no effect on the demo model, whose own is known; it has one on a checkpoint")
+    warn_of_demo(arguments, arguments.prompt)
     with quiet_diffusers():
         pipeline = open_pipeline(arguments.model, dtype=dtype, device=device, prediction_type=arguments.prediction_type)
         warn_of_length(pipeline, arguments.prompt)
-        request = _request(pipeline, arguments)
+        request = new_request(pipeline, arguments)
         seeds = [arguments.seed + i for i in range(arguments.batch)]
         texts = _texts(request, config, arguments)
         job = Job(pipeline, request, config, seeds, Clock(device), out, texts)
@@ -118,15 +101,6 @@ def _compare(job: Job) -> int:
     write_png(job.out, sheet, job.texts | {"seed": ", ".join(str(seed) for seed in seeds)})
     print(f"wrote {job.out}")
     return comparison.conclude()
-
-
-def _request(pipeline: Any, arguments: argparse.Namespace) -> Request:
-    is_demo = arguments.model == DEMO
-    width, height = arguments.size or default_size(pipeline.unet)
-    guidance = DEMO_GUIDANCE if arguments.guidance is None and is_demo else arguments.guidance
-    if arguments.negative_prompt and guidance is not None and guidance <= 1:
-        note(f"the negative prompt has no effect at guidance {guidance:g}; above 1 it has one")
-    return Request(arguments.prompt, arguments.steps, width, height, guidance, arguments.negative_prompt)
 
 
 def _texts(request: Request, config: SpeedConfig, arguments: argparse.Namespace) -> dict[str, str]:

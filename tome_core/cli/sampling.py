@@ -1,5 +1,6 @@
 """Pictures from a pipeline, each from its own seed, with the latents they come from and the time they took."""
 
+import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,7 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..demo import DEMO_GUIDANCE
+from .console import note
 from .machine import Clock, Seconds
+from .models import DEMO, default_size, warn_of_words
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,24 @@ class Request:
     def shortened(self) -> "Request":
         """Return the same in one step, to warm up with."""
         return replace(self, steps=1)
+
+
+def new_request(pipeline: Any, arguments: argparse.Namespace) -> Request:
+    """Return what the arguments of `add_request` ask of a pipeline; note a negative prompt without effect."""
+    width, height = arguments.size or default_size(pipeline.unet)
+    guidance = DEMO_GUIDANCE if arguments.guidance is None and arguments.model == DEMO else arguments.guidance
+    if arguments.negative_prompt and guidance is not None and guidance <= 1:
+        note(f"the negative prompt has no effect at guidance {guidance:g}; above 1 it has one")
+    return Request(arguments.prompt, arguments.steps, width, height, guidance, arguments.negative_prompt)
+
+
+def warn_of_demo(arguments: argparse.Namespace, prompt: str) -> None:
+    """Note what the demo model makes nothing of, where it is the model: words, and --prediction-type."""
+    if arguments.model != DEMO:
+        return
+    warn_of_words([prompt])
+    if arguments.prediction_type is not None:
+        note("--prediction-type has no effect on the demo model, whose own is known; it has one on a checkpoint")
 
 
 @dataclass(frozen=True)
