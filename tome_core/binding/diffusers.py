@@ -30,9 +30,9 @@ def apply_binding(
     Hu et al. 2024, the part without gradients: composite tokens and end-token substitution, for one more run of the
     text encoder a prompt. At strength 0 nothing is read and every prompt goes through as it is, with any markup; above
     it markup is taken out. The negative prompt and the pooled vectors stay as they are (the paper does not discuss
-    these; its code keeps them). Until it is closed the pipeline object has an `encode_prompt` of its own; its class,
-    modules and weights are not touched. An earlier binding of the same pipeline is closed first, also one that another
-    tool has wrapped.
+    these; its code keeps them). Until it is closed the pipeline object has an `encode_prompt` of its own and
+    `_tome_binding`, which finds the handle again; its class, modules and weights are not touched. An earlier binding
+    of the same pipeline is closed first, also one that another tool has wrapped.
 
     Where SDXL gets a second prompt, each text encoder's rows are bound by its own prompt; the refiner, whose only text
     encoder reads the first one, by that. A prompt that a tokenizer changes before it cuts it stays unbound, with a

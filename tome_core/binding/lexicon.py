@@ -88,7 +88,7 @@ ADJECTIVES: Final = COLOURS | _words(
     "angry calm quiet loud sleepy lazy tired brave wild tame strong weak heavy lightweight broken cracked torn empty "
     "full open closed abandoned ruined haunted magical mystical enchanted gothic medieval victorian vintage retro "
     "futuristic snowy rainy foggy misty stormy sunny cloudy starry sandy muddy mossy rocky icy frozen burning glowing "
-    "shimmering transparent translucent metallic golden detailed intricate photorealistic realistic cinematic epic "
+    "shimmering transparent translucent metallic detailed intricate photorealistic realistic cinematic epic "
     "cozy vibrant colorful colourful symmetrical minimalist surreal dramatic highly ultra extremely very rather so "
     "dimly brightly pastel neon fierce gentle noble royal wise evil holy sacred lonely crowded busy steep crooked "
     "bent hollow solid liquid fiery frosty silky velvety bony skinny chubby muscular bearded freckled wrinkled tattooed"
