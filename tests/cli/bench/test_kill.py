@@ -12,12 +12,15 @@ from typing import Any
 import pytest
 
 TIMES = ("time_ratio", "time_ratio_min", "time_ratio_max")
-WORDS = ("bench", "quality", "--size", "64", "--steps", "2", "--prompts", "16", "--seeds", "4", "--processes", "2")
+WORDS = ("bench", "quality", "--size", "64", "--steps", "1", "--prompts", "8", "--seeds", "4", "--processes", "2")
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tome_core.cli", *WORDS, "--skip-gate", *words]
-    return subprocess.Popen(command, cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL)
+    one_thread = os.environ | {
+        "OMP_NUM_THREADS": "1"
+    }  # several processes with threads of their own wait for each other
+    return subprocess.Popen(command, cwd=folder, env=one_thread, start_new_session=True, stdout=subprocess.DEVNULL)
 
 
 def figures(path: Path) -> list[dict[str, Any]]:
@@ -38,10 +41,9 @@ def test_a_run_that_is_killed_goes_on_to_the_table_of_one_that_was_not(tmp_path)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     kept = drawn(tmp_path / "cut")
-    assert 0 < kept < 4 * 64
+    assert 0 < kept < 4 * 32
     assert not (tmp_path / "cut.json").exists()
-    again = start(tmp_path, "--cache", "cut", "--json", "cut.json")
-    whole = start(tmp_path, "--cache", "whole", "--json", "whole.json")
-    assert (again.wait(), whole.wait()) == (0, 0)
-    assert drawn(tmp_path / "cut") == drawn(tmp_path / "whole") == 4 * 64
+    assert start(tmp_path, "--cache", "cut", "--json", "cut.json").wait() == 0
+    assert start(tmp_path, "--cache", "whole", "--json", "whole.json").wait() == 0
+    assert drawn(tmp_path / "cut") == drawn(tmp_path / "whole") == 4 * 32
     assert figures(tmp_path / "cut.json") == figures(tmp_path / "whole.json")
