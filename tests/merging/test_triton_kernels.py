@@ -114,6 +114,15 @@ def test_without_a_gpu_plain_torch_does_the_work(monkeypatch):
     assert kernels._working_triton_kernels(torch.device("cpu")) is None
 
 
+def test_they_are_trusted_only_where_they_agree_with_plain_torch(interpreted, monkeypatch):
+    assert kernels._agree(interpreted, torch.device("cpu"))
+    for name in ("mean_segments", "add_gathered"):
+        with monkeypatch.context() as patch:
+            right = getattr(interpreted, name)
+            patch.setattr(interpreted, name, lambda *given, right=right: right(*given) + 0.01)
+            assert not kernels._agree(interpreted, torch.device("cpu"))
+
+
 class OnGpu(Tensor):
     """A tensor that says it is on a GPU."""
 

@@ -29,7 +29,7 @@ examples:
   tome demo --ratios 0.3,0.5,0.7 --levels 1,2
   tome demo --prompts "a green star" "a red circle and a blue square" --seed 7 --out shapes"""
 _SETTINGS: Final = ("levels", "parts", "matching", "metric")
-_TITLE: Final = "The same picture from fewer tokens"
+_TITLE: Final = "The same prompts and noise, from fewer tokens"
 
 
 def add_arguments(parser: Parser) -> None:

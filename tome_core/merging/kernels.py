@@ -86,15 +86,24 @@ def _triton_kernels(*tensors: Tensor) -> ModuleType | None:
 
 @functools.cache
 def _working_triton_kernels(device: torch.device) -> ModuleType | None:
-    """Return the Triton kernels, None where triton is missing or cannot compile for a device (no C compiler, say)."""
+    """Return the Triton kernels; None where triton is missing, or they do not compile or not agree on a device."""
     try:
         from . import triton_kernels
 
-        one, index = torch.ones(1, 1, device=device), torch.zeros(1, dtype=torch.int64, device=device)
-        triton_kernels.add_gathered(one, triton_kernels.mean_segments(one, index, index), one, index)
-    except Exception:  # whatever it is, plain torch does the work
+        return triton_kernels if _agree(triton_kernels, device) else None
+    except Exception:  # such as no C compiler; whatever it is, plain torch does the work
         return None
-    return triton_kernels
+
+
+def _agree(triton_kernels: ModuleType, device: torch.device) -> bool:
+    """Return whether the Triton kernels give on a device what plain torch does: asked once, before they are trusted."""
+    rows = torch.arange(12.0, device=device).reshape(4, 3)
+    order, starts, index = (torch.tensor(x, device=device) for x in ([2, 0, 3, 1], [0, 3], [0, 1, 0, 0]))
+    means = torch.stack([rows[[2, 0, 3]].mean(dim=0), rows[1]])
+    y = rows[:2]
+    return torch.allclose(triton_kernels.mean_segments(rows, order, starts), means) and torch.allclose(
+        triton_kernels.add_gathered(rows, y, means, index), rows + (y - means)[index]
+    )
 
 
 def _sum_by_index_add(rows: Tensor, order: Tensor, starts: Tensor, weights: Tensor | None) -> Tensor:
