@@ -6,12 +6,12 @@ from tome_core.demo.captions import COLOUR_WORDS, SHAPE_WORDS, TAUGHT_WORDS, cap
 from tome_core.demo.scene import COLOURS, SHAPES, random_scene
 
 
-def captions(count: int) -> list[tuple[list[str], list[str], str]]:
+def captions(count: int, **shares: float) -> list[tuple[list[str], list[str], str]]:
     rng = np.random.default_rng(3)
     drawn = []
     for _ in range(count):
         scene = random_scene(rng)
-        drawn.append(([t.colour for t in scene.things], [t.shape for t in scene.things], caption(scene, rng)))
+        drawn.append(([t.colour for t in scene.things], [t.shape for t in scene.things], caption(scene, rng, **shares)))
     return drawn
 
 
@@ -54,8 +54,25 @@ def test_things_come_in_either_order_and_some_words_are_left_out():
     assert any(not said(text, SHAPE_WORDS) for _, _, text in drawn)
 
 
+def test_colours_said_apart_come_after_both_shapes_in_the_shapes_order():
+    for colours, shapes, text in captions(300, apart_share=1.0):
+        if len(colours) == 2:
+            named = dict(zip(shapes, colours, strict=True))
+            words = re.findall(r"[a-z]+", text)
+            both = {**COLOUR_WORDS, **SHAPE_WORDS}
+            first, second, c, d = said(" ".join(words), both)
+            assert [c, d] == [named[first], named[second]], text
+
+
+def test_some_pairs_are_said_apart_and_no_caption_changes_where_none_is():
+    apart = [text for colours, _, text in captions(600, apart_share=0.3) if len(colours) == 2]
+    share = sum(bool(re.search(r"a \w+ and a \w+( in|,) \w+ and \w+", text)) for text in apart) / len(apart)
+    assert 0.2 < share < 0.4
+    assert captions(50, apart_share=0.0) == captions(50)
+
+
 def test_every_word_of_every_caption_is_taught():
-    assert all(untaught_words(text) == [] for _, _, text in captions(500))
+    assert all(untaught_words(text) == [] for _, _, text in captions(500, apart_share=0.3))
     assert "square" in TAUGHT_WORDS and "c" not in TAUGHT_WORDS
 
 

@@ -38,17 +38,31 @@ FULL: Final = (
 COLOUR_ONLY: Final = ("a {c} {any}", "something {c}", "{c}")
 SHAPE_ONLY: Final = ("a {s}", "one {s}", "{s}")
 JOINS: Final = (" and ", " and ", " and ", " with ", " next to ", " beside ", ", ")
+APART: Final = ("{first} and {second} in {c} and {d}", "{first} and {second}, {c} and {d}")
 FRAMES: Final = ("{}", "{}", "{}", "{}", "a picture of {}", "a drawing of {}", "{} on a light ground")
 
 
-def caption(scene: Scene, rng: np.random.Generator) -> str:
+def caption(scene: Scene, rng: np.random.Generator, *, apart_share: float = 0.0) -> str:
     """Say at random what a scene of one or two things holds: in either order, now and then less than all of it.
 
     Five of six things get both their colour and their shape; the others lose one of the two, as in people's captions.
+
+    apart_share: how many of the pairs are named first, both colours after both shapes: a circle and a star in red and
+        blue.
     """
-    said = [_phrase(scene.things[i], rng) for i in rng.permutation(len(scene.things))]
-    text = said[0] if len(said) == 1 else f"{said[0]}{rng.choice(JOINS)}{said[1]}"
+    things = [scene.things[i] for i in rng.permutation(len(scene.things))]
+    if len(things) == 2 and apart_share > 0 and rng.random() < apart_share:
+        text = _apart(things, rng)
+    else:
+        said = [_phrase(thing, rng) for thing in things]
+        text = said[0] if len(said) == 1 else f"{said[0]}{rng.choice(JOINS)}{said[1]}"
     return str(rng.choice(FRAMES)).format(text)
+
+
+def _apart(things: list[Thing], rng: np.random.Generator) -> str:
+    first, second = (f"a {_word(SHAPE_WORDS[thing.shape], rng)}" for thing in things)
+    c, d = (_word(COLOUR_WORDS[thing.colour], rng) for thing in things)
+    return str(rng.choice(APART)).format(first=first, second=second, c=c, d=d)
 
 
 def _phrase(thing: Thing, rng: np.random.Generator) -> str:

@@ -36,21 +36,22 @@ def test_no_prompt_comes_twice(suite):
 
 def test_a_prompt_says_what_is_wanted_and_its_objects_differ_in_attribute_and_shape(suite):
     for prompt in (prompt for split in SPLITS for prompt in suite.parts[split]):
-        assert prompt.text == join([suite.say(kind) for kind in prompt.wanted])
+        assert suite.apart or prompt.text == join([suite.say(kind) for kind in prompt.wanted])
         attributes, shapes = zip(*prompt.wanted, strict=True)
         assert len(set(attributes)) == len(set(shapes)) == len(prompt.wanted)
         assert set(shapes) <= set(SHAPES)
 
 
-@pytest.mark.parametrize("name", ["two-colours", "two-patterns", "two-sizes", "object-binding"])
+@pytest.mark.parametrize("name", ["two-colours", "two-colours-apart", "two-patterns", "two-sizes", "object-binding"])
 def test_no_pair_of_objects_is_both_seen_and_held_out(name):
     suite = load_suite(name)
     seen, held = pairs(suite, "seen"), pairs(suite, "held-out")
     assert held and not seen & held
 
 
-def test_held_out_colour_pairs_are_those_that_the_training_never_saw_in_both_orders():
-    suite = load_suite("two-colours")
+@pytest.mark.parametrize("name", ["two-colours", "two-colours-apart"])
+def test_held_out_colour_pairs_are_those_that_the_training_never_saw_in_both_orders(name):
+    suite = load_suite(name)
     assert {prompt.wanted for prompt in suite.parts["held-out"]} == {
         order for a, b in HELD_OUT_PAIRS for order in ((a, b), (b, a))
     }
@@ -77,7 +78,8 @@ def test_a_suite_is_marked_untaught_exactly_where_its_words_or_its_number_of_obj
 
 
 def test_the_judge_reads_colours_alone():
-    assert [name for name in SUITES if load_suite(name).judged] == ["single", "two-colours", "three-objects"]
+    judged = [name for name in SUITES if load_suite(name).judged]
+    assert judged == ["single", "two-colours", "two-colours-apart", "three-objects"]
 
 
 def test_phrases_are_the_prompts_parts_and_shuffling_gives_every_object_anothers_attribute():
@@ -86,6 +88,14 @@ def test_phrases_are_the_prompts_parts_and_shuffling_gives_every_object_anothers
     assert case.phrases == (f"a {c1} {s1}", f"a {c2} {s2}", f"a {c3} {s3}")
     assert case.prompt == f"a {c1} {s1}, a {c2} {s2} and a {c3} {s3}"
     assert case.shuffled == f"a {c2} {s1}, a {c3} {s2} and a {c1} {s3}"
+
+
+def test_colours_said_apart_follow_both_objects_in_the_same_order():
+    case = load_suite("two-colours-apart").cases("held-out", 1, 1)[0]
+    (c1, s1), (c2, s2) = case.wanted
+    assert case.prompt == f"a {s1} and a {s2} in {c1} and {c2}"
+    assert case.shuffled == f"a {s1} and a {s2} in {c2} and {c1}"
+    assert case.phrases == (f"a {c1} {s1}", f"a {c2} {s2}")
 
 
 def test_accessories_are_worn():

@@ -24,16 +24,25 @@ class Batches:
         self.alphas: Tensor = scheduler.alphas_cumprod
 
     def loss(
-        self, unet: nn.Module, pool: Pool, count: int, rng: np.random.Generator, *, noisy_share: float = 0.0
+        self,
+        unet: nn.Module,
+        pool: Pool,
+        count: int,
+        rng: np.random.Generator,
+        *,
+        noisy_share: float = 0.0,
+        apart_share: float = 0.0,
     ) -> Tensor:
         """Return the weighted mean squared error of the predicted noise over `count` samples of a pool.
 
         noisy_share: share of the samples whose noise level is drawn from `NOISY` on; of the others, from all.
+        apart_share: share of the captions of pairs that name both colours after both shapes.
         """
         device = pool.latents.device
         chosen = rng.integers(len(pool.scenes), size=count)
         empty = rng.random(count) < self.recipe.empty_share
-        said = ["" if e else caption(pool.scenes[i], rng) for i, e in zip(chosen, empty, strict=True)]
+        scenes = [pool.scenes[i] for i in chosen]
+        said = ["" if e else caption(s, rng, apart_share=apart_share) for s, e in zip(scenes, empty, strict=True)]
         tokens = self.tokenizer(said, padding="max_length", return_tensors="pt").input_ids
         keep = kept_rows(tokens, rng, self.recipe).to(device)
         least = np.where(rng.random(count) < noisy_share, NOISY, 0)

@@ -31,7 +31,8 @@ def train_denoiser(text: nn.Module, autoencoder: Any, folder: Path, recipe: Reci
             pool = make_pool(autoencoder, plan, recipe, place)
         for step in stage.run():
             rng = recipe.generator(Stream.DENOISER, index, step, place.rank)
-            loss = batches.loss(unet, pool, plan.batch // place.world, rng, noisy_share=plan.noisy_share)
+            shares = {"noisy_share": plan.noisy_share, "apart_share": plan.apart_share}
+            loss = batches.loss(unet, pool, plan.batch // place.world, rng, **shares)
             optimisers.step(loss, _rate(step, stage.steps, plan))
             ema.update(unet)
             stage.losses.append(loss.item())

@@ -35,6 +35,7 @@ class DenoiserStage:
     warm_up: int = 1  # steps in which the learning rate rises
     cool_down: bool = False  # learning rate falls linearly to zero over the stage
     noisy_share: float = 0.0  # samples whose noise level is drawn from NOISY on, where layouts are decided
+    apart_share: float = 0.0  # captions of pairs that name both colours after both shapes
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ class Recipe:
         DenoiserStage("denoiser-256px", 256, 30_112, 32, 8_192),
         DenoiserStage("denoiser-cool-down", 256, 38_400, 32, 8_192, cool_down=True),
         DenoiserStage("denoiser-layouts", 256, 56_000, 32, 8_192, warm_up=100, cool_down=True, noisy_share=0.7),
+        DenoiserStage(
+            "denoiser-apart", 256, 32_000, 32, 8_192, warm_up=100, cool_down=True, noisy_share=0.7, apart_share=0.3
+        ),
     )
     matrix_lr: float = 0.01  # Muon, for everything of two dimensions or more
     vector_lr: float = 1e-3  # AdamW, for the rest

@@ -7,11 +7,12 @@ stand in the order of their hashes, too: the first N of them are a fair sample.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import combinations, permutations, product
 from typing import Any, Final, TypeVar
 
 from ...demo.scene import COLOURS, HELD_OUT_PAIRS, SEEN_PAIRS, SHAPES, Kind, held_out
-from .suite import SPLITS, Prompt, Split, Suite, join, path_of
+from .suite import SPLITS, Prompt, Split, Suite, path_of
 
 MOST: Final = 300
 """Most prompts of a part, as many as a validation set of T2I-CompBench has."""
@@ -30,11 +31,20 @@ T = TypeVar("T")
 def make_suites() -> list[Suite]:
     """Return every suite, in the order of `SUITES`."""
     singles: Parts = {"seen": (((c, s),) for c in COLOURS for s in SHAPES), "held-out": ()}
-    colours: Parts = {"seen": _orders(SEEN_PAIRS), "held-out": _orders(HELD_OUT_PAIRS)}
+    colours: Parts = {"seen": [*_orders(SEEN_PAIRS)], "held-out": [*_orders(HELD_OUT_PAIRS)]}
     kept = "two objects that differ in {} and shape"
     return [
         _suite("single", "one object", "colour", PLAIN, "", singles),
         _suite("two-colours", kept.format("colour"), "colour", PLAIN, "", colours),
+        _suite(
+            "two-colours-apart",
+            "two objects that differ in colour and shape, their colours said after both",
+            "colour",
+            PLAIN,
+            "",
+            colours,
+            apart=True,
+        ),
         _suite("two-patterns", kept.format("pattern"), "pattern", PLAIN, "patterns", _pairs(PATTERNS)),
         _suite("two-sizes", kept.format("size"), "size", PLAIN, "sizes", _pairs(SIZES)),
         _suite("three-objects", "three objects of three colours", "colour", PLAIN, "three objects", _triples()),
@@ -49,14 +59,12 @@ def make_suites() -> list[Suite]:
     ]
 
 
-def _suite(name: str, about: str, attribute: str, phrase: str, untaught: str, parts: Parts) -> Suite:
-    empty = Suite(name, about, attribute, phrase, untaught, {split: () for split in SPLITS})
-    prompts = {
-        split: [Prompt(join([empty.say(kind) for kind in kinds]), kinds) for kinds in parts[split]] for split in SPLITS
-    }
-    return Suite(
-        name, about, attribute, phrase, untaught, {split: tuple(_by_hash(prompts[split])[:MOST]) for split in SPLITS}
-    )
+def _suite(
+    name: str, about: str, attribute: str, phrase: str, untaught: str, parts: Parts, *, apart: bool = False
+) -> Suite:
+    empty = Suite(name, about, attribute, phrase, apart, untaught, {})
+    prompts = {split: _by_hash(Prompt(empty.sentence(kinds), kinds) for kinds in parts[split]) for split in SPLITS}
+    return replace(empty, parts={split: tuple(of_part[:MOST]) for split, of_part in prompts.items()})
 
 
 def _pairs(attributes: Iterable[str]) -> Parts:

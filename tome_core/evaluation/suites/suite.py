@@ -12,7 +12,7 @@ from ..cases import Case
 
 Split = Literal["seen", "held-out"]
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
-SUITES: Final = ("single", "two-colours", "two-patterns", "two-sizes", "three-objects", "object-binding")
+SUITES: Final = ("single", "two-colours", "two-colours-apart", "two-patterns", "two-sizes", "three-objects", "object-binding")
 _FOLDER: Final = Path(__file__).parent
 _JUDGED: Final = ("colour",)
 
@@ -34,6 +34,7 @@ class Suite:
         about: what its prompts have in common, in a few words.
         attribute: what binds to the objects: colour, pattern, size or accessory.
         phrase: how one object is said, with {attribute} and {shape}.
+        apart: whether its prompts name all objects first and then all attributes, in the same order.
         untaught: what of it the weights that come with the package were never taught; empty where they were taught all.
         parts: prompts by split. No pair of objects of a held-out prompt comes in a seen one.
     """
@@ -42,6 +43,7 @@ class Suite:
     about: str
     attribute: str
     phrase: str
+    apart: bool
     untaught: str
     parts: Mapping[Split, tuple[Prompt, ...]]
 
@@ -70,15 +72,22 @@ class Suite:
 
     def _case(self, prompt: Prompt, number: int) -> Case:
         attributes = [attribute for attribute, _ in prompt.wanted]
-        moved = zip(attributes[1:] + attributes[:1], (shape for _, shape in prompt.wanted), strict=True)
+        shapes = [shape for _, shape in prompt.wanted]
+        moved = list(zip(attributes[1:] + attributes[:1], shapes, strict=True))
         digest = hashlib.sha256(f"{prompt.text}|{number}".encode()).digest()
         return Case(
             prompt.wanted,
             prompt.text,
             int.from_bytes(digest[:4], "big"),
             tuple(self.say(kind) for kind in prompt.wanted),
-            join([self.say(kind) for kind in moved]),
+            self.sentence(moved),
         )
+
+    def sentence(self, kinds: Sequence[Kind]) -> str:
+        """Return the prompt that asks for some objects."""
+        if not self.apart:
+            return join([self.say(kind) for kind in kinds])
+        return f"{join([f'a {shape}' for _, shape in kinds])} in {join([attribute for attribute, _ in kinds])}"
 
     def say(self, kind: Kind) -> str:
         """Return the phrase of one object."""
@@ -92,6 +101,7 @@ class Suite:
             "about": self.about,
             "attribute": self.attribute,
             "phrase": self.phrase,
+            "apart": self.apart,
             "untaught": self.untaught,
             **parts,
         }
