@@ -1,7 +1,8 @@
 """How good the demo model is, by the judge: `python -m tome_core.evaluation.demo_figures --out FOLDER`.
 
-Single objects, two objects (pairs seen in training and held out), and the three picture tests of the binding gate. What
-is drawn is kept in the folder: an interrupted run goes on where it was.
+Single objects, two objects (held-out pairs whose colours are said after both, held-out pairs, and pairs seen in
+training), and the three picture tests of the binding gate. What is drawn is kept in the folder: an interrupted run goes
+on where it was.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from .quality.figures import JUDGED, tally_all
 from .quality.statistics import Interval, Tally, interval
 from .sampling import Settings
 from .scoring import score
+from .suites import load_suite
 
 Picture = NDArray[np.uint8]
 _SHOWN = (6, 10)  # rows and columns of the sheet of each set
@@ -67,8 +69,9 @@ def measure(painter: Painter, arguments: argparse.Namespace) -> dict[str, Any]:
     one, two = arguments.tests, arguments.pairs
     sets = [
         ("singles", singles(arguments.singles), BASELINE, object_figures),
-        ("pairs-seen", pairs(SEEN_PAIRS, two), BASELINE, object_figures),
+        ("apart-held-out", load_suite("two-colours-apart").cases("held-out", two // 4, 4), BASELINE, object_figures),
         ("pairs-held-out", pairs(HELD_OUT_PAIRS, two), BASELINE, object_figures),
+        ("pairs-seen", pairs(SEEN_PAIRS, two), BASELINE, object_figures),
         *((test.name.replace(" ", "-"), singles(one), test.method, attribute_figures) for test in TESTS),
     ]
     figures = {}
@@ -91,7 +94,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for figures.json and a sheet of each set")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--singles", type=int, default=500)
-    parser.add_argument("--pairs", type=int, default=300, help="of seen and of held-out pairs each")
+    parser.add_argument("--pairs", type=int, default=400, help="of each kind of pairs, at least 4")
     parser.add_argument("--tests", type=int, default=210, help="pictures of each of the three picture tests")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=DEMO_GUIDANCE)
