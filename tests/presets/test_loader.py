@@ -1,0 +1,83 @@
+"""Presets as artists choose them: what each word promises, and what strength and family do to it."""
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pytest
+
+from tome_core import presets
+from tome_core.presets import PRESETS, read_preset, speed_preset
+from tome_core.speed import SpeedConfig
+
+FAMILIES = (None, "sd1", "sd2", "sdxl")
+RATIOS = [field.name for field in fields(SpeedConfig) if field.name.endswith("ratio")]
+
+
+def test_every_file_is_a_preset_and_every_preset_a_file():
+    files = Path(presets.__file__).parent.glob("*.json")
+    assert {file.stem for file in files} == set(PRESETS)
+
+
+@pytest.mark.parametrize("word", PRESETS)
+def test_a_preset_says_in_one_sentence_what_it_is_for_and_on_what_that_rests(word):
+    preset = read_preset(word)
+    assert preset.help.endswith(".")
+    assert ". " not in preset.help
+    assert len(preset.help) < 200
+    assert preset.source
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("word", PRESETS)
+def test_a_preset_names_fields_of_the_config_and_no_default(word, family):
+    preset = read_preset(word)
+    named = {**preset.settings, **preset.families.get(family or "", {})}
+    config = speed_preset(word, family)
+    stored = json.loads(json.dumps(asdict(config)))  # tuples as lists
+    assert {name: stored[name] for name in named} == named
+    default = SpeedConfig()
+    assert all(getattr(config, name) == getattr(default, name) for name in asdict(config) if name not in named)
+
+
+def test_off_leaves_the_model_untouched_and_the_others_do_not():
+    assert [word for word in PRESETS if speed_preset(word).is_neutral] == ["off"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("word", PRESETS)
+def test_strength_0_is_neutral(word, family):
+    assert speed_preset(word, family, 0).is_neutral
+
+
+@pytest.mark.parametrize("word", PRESETS)
+def test_strength_scales_every_ratio_and_nothing_else(word):
+    whole, half = asdict(speed_preset(word, "sdxl")), asdict(speed_preset(word, "sdxl", 0.5))
+    for name, value in whole.items():
+        assert half[name] == (value if name not in RATIOS or value is None else value / 2)
+
+
+def test_only_a_level_that_every_model_has_is_named_without_a_family():
+    assert {speed_preset(word).levels for word in PRESETS if word != "fast"} == {(1,)}
+    assert speed_preset("fast").levels == (1, 2)
+
+
+@pytest.mark.parametrize("word", [word for word in PRESETS if word != "off"])
+def test_on_sdxl_both_levels_merge(word):
+    """Level 1 alone holds a quarter of its work: no ratio there gains more than a few percent."""
+    assert speed_preset(word, "sdxl").levels == (1, 2)
+
+
+def test_an_unknown_family_takes_what_every_model_can_do():
+    assert speed_preset("balanced", "kandinsky") == speed_preset("balanced")
+
+
+def test_a_word_that_is_no_preset_is_refused():
+    with pytest.raises(ValueError, match=r"preset must be one of \('off', .*\), got 'turbo'"):
+        speed_preset("turbo")
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.5, float("nan"), True, "half", None])
+def test_a_strength_out_of_bounds_is_refused(strength):
+    with pytest.raises(ValueError, match=r"strength must be a number from 0 to 1, got "):
+        speed_preset("fast", None, strength)
