@@ -4,7 +4,7 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DModel
 from torch import nn
 
 from tome_core.errors import UnsupportedModelError
-from tome_core.speed.diffusers_layout import block_parts, find_levels, find_unet, first_transformer
+from tome_core.speed.diffusers_layout import block_parts, find_family, find_levels, find_unet, first_transformer
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,13 @@ def test_the_downsampling_found_is_the_one_that_the_model_does(new_unet, new_inp
     unet(**new_inputs(size=(32, 16)))
     assert sizes == {downsample: {(32 // downsample, 16 // downsample)} for downsample in sizes}
     assert len(sizes) == len(find_levels(unet))
+
+
+@pytest.mark.parametrize(
+    ("shape", "text_width", "family"), [("sd15", 768, "sd1"), ("sd2", 1024, "sd2"), ("sdxl", 2048, "sdxl")]
+)
+def test_the_family_is_told_from_the_finest_level_and_the_width_of_the_text(new_unet, shape, text_width, family):
+    assert find_family(new_unet(shape, cross_attention_dim=text_width)) == family
 
 
 def test_a_level_without_transformer_blocks_is_not_counted(new_unet):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from .sampling import Drawn, Request, draw
 from .settings import merge
 from .table import table
 
+UNTOUCHED: Final = "untouched"
 Row = tuple[Request, int]  # what to draw, and its seed
 
 
@@ -27,14 +28,10 @@ Row = tuple[Request, int]  # what to draw, and its seed
 class Column:
     """One setting and what came of it, row by row; `report` is of the last row."""
 
+    name: str
     config: SpeedConfig
     report: SpeedReport
     drawn: list[Drawn] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """What to call it."""
-        return "untouched" if self.config.is_neutral else f"ratio {self.config.ratio:g}"
 
     @property
     def tokens(self) -> dict[int, tuple[int, int]]:
@@ -137,13 +134,22 @@ class Comparison:
         return {level: (before, before) for level, (before, _) in sorted(met.items())}
 
 
-def compare(pipeline: Any, configs: Sequence[SpeedConfig], rows: Sequence[Row], clock: Clock) -> Comparison:
-    """Draw every row untouched and under every config, in turn, so that all share whatever else the machine does.
+def name_of(config: SpeedConfig) -> str:
+    """Return what to call a config beside a picture."""
+    if config.is_neutral:
+        return UNTOUCHED
+    if config.ratio > 0 or not config.has_own_keys:
+        return f"ratio {config.ratio:g}"
+    return f"keys by {config.kv_downsample}" if config.kv_ratio is None else f"key ratio {config.kv_ratio:g}"
+
+
+def compare(pipeline: Any, configs: Sequence[tuple[str, SpeedConfig]], rows: Sequence[Row], clock: Clock) -> Comparison:
+    """Draw every row untouched and under every named config, in turn, so that all share whatever the machine does.
 
     An interrupt ends the drawing and keeps the whole rows; before the first of them is whole it is raised. Raises
     `UserError` for a config that the model does not take, before any picture.
     """
-    columns = [_new_column(pipeline, config) for config in (SpeedConfig(ratio=0.0), *configs)]
+    columns = [_new_column(pipeline, name, config) for name, config in ((UNTOUCHED, SpeedConfig(ratio=0.0)), *configs)]
     first, seed = rows[0]
     with progress(1 + sum(request.steps for request, _ in rows) * len(columns), "drawing") as bar:
         draw(pipeline, first.shortened(), [seed], clock, bar.update)  # first calls are slow
@@ -166,9 +172,9 @@ def _draw_cell(
         return draw(pipeline, request, [seed], clock, on_step), handle.report
 
 
-def _new_column(pipeline: Any, config: SpeedConfig) -> Column:
+def _new_column(pipeline: Any, name: str, config: SpeedConfig) -> Column:
     with merge(pipeline, config) as handle:
-        return Column(config, handle.report)
+        return Column(name, config, handle.report)
 
 
 def _deviations(column: Column, untouched: Column) -> tuple[float, float]:

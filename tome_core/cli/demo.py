@@ -9,15 +9,17 @@ import torch
 
 from .. import __version__
 from ..demo import DEMO_GUIDANCE, DEMO_PROMPTS, untaught_words
+from ..speed import SpeedConfig
 from .arguments import add_device, add_sampling, numbers
-from .comparison import Comparison, compare
-from .console import Parser
+from .comparison import Comparison, compare, name_of
+from .console import Parser, UserError
 from .files import check_folder, write_json, write_png
 from .libraries import quiet_diffusers
 from .machine import Clock, choose_device, describe
 from .models import DEMO, default_size, open_pipeline, warn_of_words
+from .presets import Choice, add_preset
 from .sampling import Request
-from .settings import add_settings, new_config
+from .settings import add_settings
 
 DESCRIPTION: Final = """\
 Draw a sheet of pictures with the small model that comes with this package: one row a prompt, first untouched,
@@ -26,9 +28,12 @@ grid.png to look at, and report.json with every figure."""
 EXAMPLES: Final = """\
 examples:
   tome demo
+  tome demo --preset gentle,balanced,fast
   tome demo --ratios 0.3,0.5,0.7 --levels 1,2
   tome demo --prompts "a green star" "a red circle and a blue square" --seed 7 --out shapes"""
 _SETTINGS: Final = ("levels", "parts", "matching", "metric")
+_RATIOS: Final = (0.5, 0.75)
+_FAMILY: Final = "sd1"  # the form of the demo model
 _TITLE: Final = "The same prompts and noise, from fewer tokens"
 
 
@@ -39,20 +44,19 @@ def add_arguments(parser: Parser) -> None:
     group.add_argument(
         "--ratios",
         type=numbers,
-        default=(0.5, 0.75),
         metavar="R,...",
         help="shares of the tokens to merge, one column each beside the untouched one; default 0.5,0.75",
     )
     group.add_argument("--out", type=Path, default=Path("tome-demo"), metavar="FOLDER", help="default ./%(default)s")
     add_sampling(parser, steps=20)
+    add_preset(parser, several=True)
     add_settings(parser, _SETTINGS)
     add_device(parser, dtype=False)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Draw the sheet, write it and its report, and tell what is on it."""
-    shared = {name: getattr(arguments, name) for name in _SETTINGS}
-    configs = [new_config({"ratio": ratio, **shared}) for ratio in arguments.ratios]
+    configs = _configs(arguments)
     device = choose_device(arguments.device)
     check_folder(arguments.out)
     warn_of_words(arguments.prompts)
@@ -66,6 +70,21 @@ def execute(arguments: argparse.Namespace) -> int:
     print("\n".join([comparison.table(), *(f"note: {sentence}" for sentence in comparison.notes())]))
     print(f"\nOpen {arguments.out / 'grid.png'}")
     return comparison.conclude()
+
+
+def _configs(arguments: argparse.Namespace) -> list[tuple[str, SpeedConfig]]:
+    """Return what each column merges, with its name: one preset each, or one ratio."""
+    shared = {name: getattr(arguments, name) for name in _SETTINGS}
+    if arguments.preset is None:
+        choices = [
+            Choice({"ratio": ratio, **shared}, None, arguments.strength) for ratio in arguments.ratios or _RATIOS
+        ]
+    elif arguments.ratios is None:
+        choices = [Choice(shared, word, arguments.strength) for word in arguments.preset]
+    else:
+        raise UserError("ratios must be left out beside preset: both say what a column merges")
+    configs = [choice.config(_FAMILY) for choice in choices]
+    return [(choice.name or name_of(config), config) for choice, config in zip(choices, configs, strict=True)]
 
 
 def _write(comparison: Comparison, request: Request, arguments: argparse.Namespace, machine: dict[str, Any]) -> None:

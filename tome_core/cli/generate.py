@@ -9,15 +9,17 @@ from typing import Any, Final
 
 from .. import __version__
 from ..speed import SpeedConfig
+from ..speed.diffusers_layout import find_family
 from .arguments import add_device, add_request, whole
-from .comparison import compare
+from .comparison import compare, name_of
 from .console import DONE, Parser, progress
 from .files import check_file, write_png
 from .libraries import quiet_diffusers
 from .machine import Clock, choose_device, choose_dtype
 from .models import open_pipeline, warn_of_length
+from .presets import add_preset, chosen
 from .sampling import Request, draw, new_request, warn_of_demo
-from .settings import add_settings, merge, new_config, setting_names
+from .settings import add_settings, merge, setting_names
 
 DESCRIPTION: Final = """\
 Turn a prompt into a picture with a model that runs on merged tokens, and tell what merging did.
@@ -28,6 +30,7 @@ EXAMPLES: Final = """\
 examples:
   tome generate "a red square"
   tome generate "a blue circle and a yellow cross" --compare --out circle.png
+  tome generate "a lighthouse at dusk" --model sdxl.safetensors --preset gentle --compare
   tome generate "a lighthouse at dusk" --model sdxl.safetensors --size 1024 --ratio 0.5 --levels 1,2
   tome generate "a lighthouse at dusk" --model folder --batch 4 --seed 100 --out lighthouse.png"""
 _SETTINGS: Final = tuple(name for name in setting_names() if name != "seed")  # --seed is the picture's
@@ -41,16 +44,18 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--batch", type=whole(1, 64), default=1, metavar="N", help="pictures, of seeds SEED, SEED + 1, ...; default 1"
     )
+    add_preset(parser)
     add_settings(parser, _SETTINGS)
     add_device(parser)
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to draw, with what, and where to: `texts` go into the files."""
+    """What to draw, with what, and where to: `name` is the config's, `texts` go into the files."""
 
     pipeline: Any
     request: Request
+    name: str
     config: SpeedConfig
     seeds: list[int]
     clock: Clock
@@ -60,7 +65,8 @@ class Job:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Draw, write and tell."""
-    config = new_config({name: getattr(arguments, name) for name in _SETTINGS})
+    choice = chosen(arguments, _SETTINGS)
+    choice.config()  # a mistake is told before the model is opened
     device = choose_device(arguments.device)
     dtype = choose_dtype(arguments.dtype, device)
     out = arguments.out or _next_free(Path("tome.png"))
@@ -71,8 +77,9 @@ def execute(arguments: argparse.Namespace) -> int:
         warn_of_length(pipeline, arguments.prompt)
         request = new_request(pipeline, arguments)
         seeds = [arguments.seed + i for i in range(arguments.batch)]
+        config = choice.config(find_family(pipeline.unet))
         texts = _texts(request, config, arguments)
-        job = Job(pipeline, request, config, seeds, Clock(device), out, texts)
+        job = Job(pipeline, request, choice.name or name_of(config), config, seeds, Clock(device), out, texts)
         return _compare(job) if arguments.compare else _generate(job)
 
 
@@ -92,7 +99,7 @@ def _generate(job: Job) -> int:
 def _compare(job: Job) -> int:
     """Write one sheet with a row for each seed, or each one that was drawn before an interrupt."""
     request = job.request
-    comparison = compare(job.pipeline, [job.config], [(request, seed) for seed in job.seeds], job.clock)
+    comparison = compare(job.pipeline, [(job.name, job.config)], [(request, seed) for seed in job.seeds], job.clock)
     print(f"{comparison.columns[1].report}\n\n{comparison.table()}")
     seeds = job.seeds[: comparison.rows]
     labels = [f"seed {seed}" for seed in seeds]
@@ -106,8 +113,9 @@ def _compare(job: Job) -> int:
 def _texts(request: Request, config: SpeedConfig, arguments: argparse.Namespace) -> dict[str, str]:
     """Return what a picture says of how it was made; its seed comes to it."""
     asked = asdict(request)
-    if arguments.prediction_type is not None:
-        asked["prediction_type"] = arguments.prediction_type
+    for name in ("prediction_type", "preset", "strength"):
+        if getattr(arguments, name) is not None:
+            asked[name] = getattr(arguments, name)
     return {
         "prompt": asked.pop("prompt"),
         "negative_prompt": asked.pop("negative_prompt"),

@@ -74,6 +74,18 @@ def find_levels(unet: nn.Module) -> tuple[Level, ...]:
     return tuple(Level(i, downsample, tuple(found)) for i, (downsample, found) in enumerate(levels, start=1))
 
 
+def find_family(unet: nn.Module) -> str:
+    """Return "sd1", "sd2" or "sdxl", told from where a UNet has attention and how wide its text is.
+
+    Raises:
+        UnsupportedModelError: it has no transformer blocks.
+    """
+    if find_levels(unet)[0].downsample > 1:
+        return "sdxl"  # its finest stage has none
+    width = getattr(getattr(unet, "config", None), "cross_attention_dim", None)
+    return "sd2" if width == 1024 else "sd1"
+
+
 def first_transformer(unet: nn.Module) -> nn.Module:
     """Return the Transformer2DModel that runs first. Before it, a UNet has mixed in no text by attention."""
     return next(m for _, stage in _stages(unet) for m in stage.modules() if transformer_blocks(m))

@@ -102,3 +102,11 @@ def test_tomesd_is_left_out_where_it_is_not_installed(new_unet, monkeypatch):
     monkeypatch.setitem(sys.modules, "tomesd", None)
     with pytest.raises(LeftOutError, match=r"tomesd is not installed; .* pip install tomesd==0\.1\.3"):
         observe(new_unet("sd15"), "tomesd")
+
+
+@pytest.mark.parametrize(("family", "levels"), [("sd15", (1,)), ("sd2", (1,)), ("sdxl", (1, 2))])
+def test_a_preset_is_fitted_to_the_family_of_the_model(new_unet, family, levels):
+    method = parse("ours:preset=gentle")
+    assert method.config.levels == (1,)
+    assert method.fitted(new_unet(family)).config.levels == levels
+    assert parse("ours:levels=2").fitted(new_unet(family)) == parse("ours:levels=2")

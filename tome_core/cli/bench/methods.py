@@ -1,11 +1,11 @@
 """The methods that a benchmark compares, as a user writes them: untouched, ours, todo, tomesd, each with its settings.
 
-untouched,ours,ours:guard=on,ours:levels=1+2,parts=attention+mlp,tomesd,tomesd:levels=1+2,todo:kv_downsample=3
+untouched,ours,ours:preset=fast,ours:guard=on,ours:levels=1+2,parts=attention+mlp,tomesd,tomesd:levels=1+2,todo:kv_downsample=3
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
@@ -14,9 +14,10 @@ from torch import nn
 
 from ...speed import SpeedConfig
 from ...speed.config import WHOLE
-from ...speed.diffusers_layout import find_levels
+from ...speed.diffusers_layout import find_family, find_levels
 from ..console import UserError, note
-from ..settings import merge, new_config, parse_setting, setting_names
+from ..presets import Choice
+from ..settings import merge, parse_setting, setting_names
 from .ceiling import free_matcher
 
 UNTOUCHED: Final = "untouched"
@@ -46,6 +47,13 @@ class Method:
     kind: str
     config: SpeedConfig
     given: frozenset[str]
+    choice: Choice = field(default=Choice({}), compare=False)  # the config comes of it
+
+    def fitted(self, unet: nn.Module) -> "Method":
+        """Return the method with what its preset says for the family of a model."""
+        if self.choice.preset is None:
+            return self
+        return replace(self, config=self.choice.config(find_family(unet)))
 
     def on(self, unet: nn.Module) -> AbstractContextManager[object]:
         """Return a context in which the model runs this way, and after which nothing of it is left on the model.
@@ -89,10 +97,12 @@ def _parse_method(text: str, shared: Mapping[str, Any]) -> Method:
         if name not in _SETTINGS[kind]:
             raise UserError(f"{kind} has no setting {name!r}; it has {', '.join(_SETTINGS[kind])}")
         try:
-            values[name] = parse_setting(name, value)
+            values[name] = _PRESET_SETTINGS[name](value) if name in _PRESET_SETTINGS else parse_setting(name, value)
         except ValueError:
             raise UserError(f"{name} cannot be {value!r}, in {text!r}") from None
-    return Method(text, kind, new_config(values), frozenset(values))
+    preset, strength = values.pop("preset", None), values.pop("strength", None)
+    choice = Choice(values, preset, strength)
+    return Method(text, kind, choice.config(), frozenset(values), choice)
 
 
 @contextmanager
@@ -141,8 +151,9 @@ _KINDS: Final[dict[str, Callable[[nn.Module, Method], AbstractContextManager[obj
     TOMESD: _tomesd,
     _CEILING: lambda unet, method: merge(unet, method.config, matcher=free_matcher(method.config.stride)),
 }
+_PRESET_SETTINGS: Final[dict[str, Callable[[str], Any]]] = {"preset": str, "strength": float}
 _SETTINGS: Final[dict[str, tuple[str, ...]]] = {
-    OURS: setting_names(),
+    OURS: (*_PRESET_SETTINGS, *setting_names()),
     TODO: ("kv_downsample", "levels"),
     TOMESD: ("ratio", "levels", "parts", "stride"),
 }

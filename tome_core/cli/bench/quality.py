@@ -41,6 +41,7 @@ EXAMPLES: Final = f"""\
 examples:
   tome bench quality --prompts 20 --seeds 2
   tome bench quality --methods ours:ratio=0.25,ours,ours:ratio=0.75 --json quality.json --plot quality.png
+  tome bench quality --methods ours:preset=gentle,ours:preset=balanced,ours:preset=fast --prompts 20
   tome bench quality --methods ours,tomesd --suite single --split seen --prompts 30 --sheet disagree.png
 
 suites: {", ".join(SUITES)}"""
@@ -154,7 +155,7 @@ def _enter(
     entries, left_out = [Entry(BASELINE, "baseline")], []
     if suite.binds:
         entries += [Entry(control, "control") for control in CONTROLS]
-    for method in methods:
+    for method in (method.fitted(easel.model.open().unet) for method in methods):
         if method.kind == UNTOUCHED:
             continue
         try:

@@ -79,6 +79,8 @@ class Result:
         ratio = spread(self.ratios)
         return {
             "method": self.method.name,
+            "preset": self.method.choice.preset,
+            "strength": self.method.choice.strength,
             "config": asdict(self.method.config),
             "time_ratio": self.time_ratio,
             "time_ratio_min": ratio.least,

@@ -33,6 +33,7 @@ time and say nothing of quality. tomesd is the package of the method's authors, 
 EXAMPLES: Final = """\
 examples:
   tome bench speed
+  tome bench speed --model sdxl-random --methods ours:preset=gentle,ours:preset=balanced,ours:preset=fast
   tome bench speed --model sd15-random --size 512 --ratio 0.5 --json speed.json
   tome bench speed --model sdxl-random --dtype bfloat16 --levels 1,2 --parts attention,mlp
   tome bench speed --model sd15-random --size 768 --ceiling --methods ours:levels=1+2+3,parts=block,matching=window
@@ -82,6 +83,7 @@ def execute(arguments: argparse.Namespace) -> int:
         unet = open_denoiser(arguments.model, dtype=dtype, device=device)
         width, height = arguments.size or default_size(unet)
         call = new_call(unet, (width, height), arguments.batch)
+        methods = [method.fitted(unet) for method in methods]
         course = _Course(methods, arguments.repeats, arguments.ceiling, Clock(device))
         results, left_out, is_whole = _measure(unet, call, course)
         guards: list[GuardFigures] = []

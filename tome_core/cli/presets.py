@@ -1,0 +1,70 @@
+"""What a user chose of merging (a word, a strength, single settings), and the config it comes to on a model."""
+
+import argparse
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..presets import PRESETS, read_preset, speed_preset
+from ..speed import SpeedConfig
+from .arguments import number
+from .console import Parser, UserError
+from .settings import new_config
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A preset, how much of it, and the settings that were named, which rule over what it says; None was not given."""
+
+    values: Mapping[str, Any]
+    preset: str | None = None
+    strength: float | None = None
+
+    def config(self, family: str | None = None) -> SpeedConfig:
+        """Return what that comes to on a model of a family; without one, on any. Raises `UserError`."""
+        given = {name: value for name, value in self.values.items() if value is not None}
+        if self.preset is None:
+            if self.strength is not None:
+                raise UserError(f"strength must go with a preset, {', '.join(PRESETS)}, which it scales; or give ratio")
+            return new_config(given)
+        try:
+            preset = speed_preset(self.preset, family, 1.0 if self.strength is None else self.strength)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        try:
+            return replace(preset, **given)
+        except ValueError as error:  # the other setting may be the preset's
+            raise UserError(f"beside preset {self.preset}, {error}") from error
+
+    @property
+    def name(self) -> str | None:
+        """What to call it beside a picture: "fast", "fast x 0.8"; None without a preset."""
+        if self.preset is None or self.strength in (None, 1.0):
+            return self.preset
+        return f"{self.preset} x {self.strength:g}"
+
+
+def add_preset(parser: Parser, *, several: bool = False) -> None:
+    """Add --preset and --strength; `several` lets --preset take a list."""
+    group = parser.add_argument_group("presets", "Settings for one word. Those that are named beside it rule over it.")
+    told = "; ".join(f"{word}: {read_preset(word).help.rstrip('.')}" for word in PRESETS)
+    if several:
+        group.add_argument("--preset", type=_words, metavar="WORD,...", help=f"one column each; {told}")
+    else:
+        group.add_argument("--preset", choices=PRESETS, metavar="WORD", help=told)
+    group.add_argument(
+        "--strength", type=number(0, 1), metavar="STRENGTH", help="a factor for every ratio of the preset, default 1"
+    )
+
+
+def chosen(arguments: argparse.Namespace, names: Iterable[str]) -> Choice:
+    """Return the choice that the arguments of `add_preset` and `add_settings` make."""
+    values = {name: getattr(arguments, name) for name in names}
+    return Choice(values, arguments.preset, arguments.strength)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    words = tuple(text.split(","))
+    if unknown := [word for word in words if word not in PRESETS]:
+        raise argparse.ArgumentTypeError(f"must be among {', '.join(PRESETS)}, got {unknown[0]!r}")
+    return words
