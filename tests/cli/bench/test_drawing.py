@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,20 @@ def test_a_trial_finds_what_cannot_take_part(pipeline, monkeypatch):
     monkeypatch.setitem(sys.modules, "tomesd", None)
     with pytest.raises(LeftOutError, match="tomesd is not installed"):
         try_out(parse("tomesd"), pipeline, CASES[0], SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("text", "notes"),
+    [
+        ("ours", []),
+        ("ours:start_percent=0.4,end_percent=0.6", []),  # the step that is drawn is not between them
+        ("ours:end_percent=0.01", ["no step of a run of 20 is between start_percent 0 and end_percent 0.01: "]),
+    ],
+)
+def test_a_trial_tells_what_has_no_effect_on_a_whole_run_and_not_on_the_step_it_draws(pipeline, text, notes):
+    told = try_out(parse(text), pipeline, CASES[0], replace(SETTINGS, steps=20))
+    assert len(told) == len(notes)
+    assert all(sentence.startswith(note) for sentence, note in zip(told, notes, strict=True))
 
 
 def test_a_peer_that_fails_is_left_out_and_a_failure_of_ours_is_no_reason_to_leave_ours_out(pipeline, monkeypatch):

@@ -1,7 +1,8 @@
 """Merging methods as ways to draw, for the evaluation: it knows pictures and no merging."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -34,29 +35,34 @@ def drawing_method(merging_method: Merging) -> Method:
 
 def draw_merged(merging_method: Merging, pipeline: Any, cases: Sequence[Case], settings: Settings) -> Drawn:
     """Draw with merged tokens. tomesd draws kept tokens from torch's global generator, so that one is seeded."""
-    return _draw(merging_method, pipeline, cases, settings)[0]
+    with seeded(0), merging_method.on(pipeline):
+        return draw(pipeline, [case.prompt for case in cases], [case.seed for case in cases], settings)
 
 
 def try_out(merging_method: Merging, pipeline: Any, case: Case, settings: Settings) -> list[str]:
-    """Draw one step of one picture; return what has no effect on it or less than was asked for, in sentences.
+    """Draw one step of one picture; return what has no effect on a whole run or less than was asked for, in sentences.
 
     Raises `LeftOutError` for a method of another package that cannot take part, and `UserError` for a level that the
     model lacks.
     """
+    whole = _Whole(pipeline.unet, deepcopy(pipeline.scheduler))
+    whole.scheduler.set_timesteps(settings.steps)
     try:
-        _, notes = _draw(merging_method, pipeline, [case], replace(settings, steps=1))
+        with seeded(0), merging_method.on(whole) as handle:
+            draw(pipeline, [case.prompt], [case.seed], replace(settings, steps=1))
     except RuntimeError as error:
         if merging_method.kind != TOMESD:
             raise
         raise LeftOutError(f"it fails on this model and size with {type(error).__name__}: {error}") from error
-    return notes
+    return handle.report.notes if isinstance(handle, SpeedHandle) else []
 
 
-def _draw(merging_method: Merging, pipeline: Any, cases: Sequence[Case], settings: Settings) -> tuple[Drawn, list[str]]:
-    """Return pictures, and what our own report notes about them."""
-    with seeded(0), merging_method.on(pipeline.unet) as handle:
-        drawn = draw(pipeline, [case.prompt for case in cases], [case.seed for case in cases], settings)
-    return drawn, handle.report.notes if isinstance(handle, SpeedHandle) else []
+@dataclass
+class _Whole:
+    """What merging knows a pipeline by, about to draw every step."""
+
+    unet: Any
+    scheduler: Any
 
 
 def _tomesd_code() -> str:

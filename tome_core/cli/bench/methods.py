@@ -14,7 +14,7 @@ from torch import nn
 
 from ...speed import SpeedConfig
 from ...speed.config import WHOLE
-from ...speed.diffusers_layout import find_family, find_levels
+from ...speed.diffusers_layout import find_family, find_levels, find_unet
 from ..console import UserError, note
 from ..presets import Choice
 from ..settings import merge, parse_setting, setting_names
@@ -55,12 +55,12 @@ class Method:
             return self
         return replace(self, config=self.choice.config(find_family(unet)))
 
-    def on(self, unet: nn.Module) -> AbstractContextManager[object]:
-        """Return a context in which the model runs this way, and after which nothing of it is left on the model.
+    def on(self, model: object) -> AbstractContextManager[object]:
+        """Return a context in which a UNet, or a pipeline's, runs this way, and after which nothing is left on it.
 
         Entering it raises `LeftOutError` if the method cannot take part, and `UserError` for a level the model lacks.
         """
-        return _KINDS[self.kind](unet, self)
+        return _KINDS[self.kind](model, self)
 
     def ceiling(self) -> "Method | None":
         """Return the same with a merge that costs nothing; None for other packages, and for ToDo, which is a slice."""
@@ -106,8 +106,9 @@ def _parse_method(text: str, shared: Mapping[str, Any]) -> Method:
 
 
 @contextmanager
-def _tomesd(unet: nn.Module, method: Method) -> Iterator[None]:
+def _tomesd(model: object, method: Method) -> Iterator[None]:
     """Merge with the authors' package, and clear away the attributes that it leaves on a model."""
+    unet = find_unet(model)
     max_downsample = _max_downsample(unet, method)
     if set(method.config.parts) & set(WHOLE):
         raise LeftOutError("tomesd merges around attention, cross-attention and MLP apart, never around a whole block")
@@ -144,12 +145,12 @@ def _max_downsample(unet: nn.Module, method: Method) -> int:
     return levels[asked[-1] - 1].downsample
 
 
-_KINDS: Final[dict[str, Callable[[nn.Module, Method], AbstractContextManager[object]]]] = {
-    UNTOUCHED: lambda unet, method: nullcontext(),
-    OURS: lambda unet, method: merge(unet, method.config),
-    TODO: lambda unet, method: merge(unet, method.config),
+_KINDS: Final[dict[str, Callable[[object, Method], AbstractContextManager[object]]]] = {
+    UNTOUCHED: lambda model, method: nullcontext(),
+    OURS: lambda model, method: merge(model, method.config),
+    TODO: lambda model, method: merge(model, method.config),
     TOMESD: _tomesd,
-    _CEILING: lambda unet, method: merge(unet, method.config, matcher=free_matcher(method.config.stride)),
+    _CEILING: lambda model, method: merge(model, method.config, matcher=free_matcher(method.config.stride)),
 }
 _PRESET_SETTINGS: Final[dict[str, Callable[[str], Any]]] = {"preset": str, "strength": float}
 _SETTINGS: Final[dict[str, tuple[str, ...]]] = {
