@@ -1,4 +1,8 @@
-"""Small random UNets in the shapes of SD 1.5, SD 2 and SDXL, and what is needed to call and to inspect them."""
+"""Small random UNets in the shapes of SD 1.5, SD 2 and SDXL, and what is needed to call and to inspect them.
+
+A test that reads the notes of a bare UNet names another metric than the default, whose first note is about the noise
+schedule that such a model lacks.
+"""
 
 from collections.abc import Callable
 from typing import Any

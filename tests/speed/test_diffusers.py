@@ -16,7 +16,7 @@ from tome_core.speed.diffusers_hooks import TransformerHooks
 from tome_core.speed.diffusers_layout import find_levels
 from tome_core.speed.diffusers_parts import PartHooks
 
-METRICS = ("first_block", "stem", "latent", "block")
+METRICS = ("first_block", "stem", "latent", "estimate", "block")
 EVERY_PART = ("attention", "cross_attention", "mlp")
 
 
@@ -194,7 +194,7 @@ def test_a_ratio_above_the_cap_warns_and_the_report_says_what_merges(new_unet, n
 def test_nothing_warns_below_the_cap(new_unet, new_inputs):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with apply_speed(new_unet(), SpeedConfig(ratio=0.75)) as handle:
+        with apply_speed(new_unet(), SpeedConfig(ratio=0.75, metric="stem")) as handle:
             assert handle.report.notes == []
 
 
@@ -206,7 +206,7 @@ def test_sdxl_says_that_its_first_block_sees_the_text(new_unet):
 
 
 def test_a_part_that_no_block_has_is_said(new_unet):
-    handle = apply_speed(new_unet(only_cross_attention=True))
+    handle = apply_speed(new_unet(only_cross_attention=True), SpeedConfig(metric="stem"))
     assert handle.report.notes == [
         "attention has no effect: the blocks of the chosen levels have cross_attention, mlp only"
     ]

@@ -63,7 +63,7 @@ def test_a_level_shares_a_plan_unless_each_block_is_matched(new_unet, new_inputs
 def test_positional_and_keyword_calls_agree(new_unet, new_inputs):
     unet, inputs = new_unet(), new_inputs()
     sample, timestep, text = inputs["sample"], inputs["timestep"], inputs["encoder_hidden_states"]
-    for metric in ("first_block", "stem", "latent"):
+    for metric in ("first_block", "stem", "latent", "estimate"):
         with apply_speed(unet, SpeedConfig(metric=metric, start_percent=0.1)) as handle:
             by_place = unet(sample, timestep, text, return_dict=False)[0]
             by_name = unet(sample=sample, timestep=timestep, encoder_hidden_states=text).sample
@@ -72,7 +72,7 @@ def test_positional_and_keyword_calls_agree(new_unet, new_inputs):
 
 
 @pytest.mark.parametrize("size", ODD_SIZES)
-@pytest.mark.parametrize("metric", ["first_block", "stem", "latent", "block"])
+@pytest.mark.parametrize("metric", ["first_block", "stem", "latent", "estimate", "block"])
 def test_sizes_that_do_not_divide_run_at_every_level(new_unet, new_inputs, size, metric):
     unet, inputs = new_unet(), new_inputs(batch=1, size=size)
     with apply_speed(unet, SpeedConfig(levels=(1, 2, 3, 4), parts=EVERY_PART, metric=metric)) as handle:
@@ -84,7 +84,7 @@ def test_sizes_that_do_not_divide_run_at_every_level(new_unet, new_inputs, size,
         assert merged > 0 or any(note.startswith(f"level {level.level}: ") for note in handle.report.notes)
 
 
-@pytest.mark.parametrize("metric", ["first_block", "stem", "latent", "block"])
+@pytest.mark.parametrize("metric", ["first_block", "stem", "latent", "estimate", "block"])
 def test_a_coarser_level_merges_without_the_finest(new_unet, new_inputs, metric):
     unet = new_unet()
     with apply_speed(unet, SpeedConfig(levels=(3,), metric=metric)) as handle:
@@ -102,7 +102,7 @@ def test_any_batch_runs(new_unet, new_inputs, relative_error, batch, matching):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("metric", ["first_block", "stem", "latent", "block"])
+@pytest.mark.parametrize("metric", ["first_block", "stem", "latent", "estimate", "block"])
 def test_half_precision_is_kept(new_unet, new_inputs, relative_error, dtype, metric):
     unet, config = new_unet(), SpeedConfig(metric=metric, parts=EVERY_PART)
     with apply_speed(unet, config):
@@ -113,7 +113,7 @@ def test_half_precision_is_kept(new_unet, new_inputs, relative_error, dtype, met
     assert relative_error(got.float(), expected) < 0.1
 
 
-@pytest.mark.parametrize("metric", ["first_block", "stem", "latent", "block"])
+@pytest.mark.parametrize("metric", ["first_block", "stem", "latent", "estimate", "block"])
 def test_a_latent_of_zeros_gives_no_nan(new_unet, new_inputs, metric):
     unet, inputs = new_unet(), new_inputs()
     inputs["sample"] = torch.zeros_like(inputs["sample"])
@@ -149,7 +149,7 @@ def test_controlnet_residuals_arrive(new_unet, new_inputs, relative_error):
     down, mid = controlnet(**arguments, controlnet_cond=picture, return_dict=False)
     control = {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
     untouched = unet(**inputs, **control).sample
-    with apply_speed(unet) as handle:
+    with apply_speed(unet, SpeedConfig(metric="stem")) as handle:
         merged = unet(**inputs, **control).sample
         assert relative_error(merged, untouched) < 0.2
         assert relative_error(unet(**inputs).sample, merged) > 0.01
@@ -185,7 +185,7 @@ def test_a_mask_over_image_tokens_keeps_self_attention_unmerged(new_unet, new_in
         for transformer in level.transformers:
             transformer.register_forward_pre_hook(without_mask, with_kwargs=True)
     untouched = unet(**inputs).sample
-    with apply_speed(unet) as handle:
+    with apply_speed(unet, SpeedConfig(metric="stem")) as handle:
         assert torch.equal(unet(**inputs).sample, untouched)
     assert (handle.report.merged_calls, handle.report.untouched_calls) == (0, 1)
     assert handle.report.notes == ["level 1: attention ran unmerged, its attention mask counts the tokens by place"]
@@ -196,7 +196,7 @@ def test_a_mask_over_the_text_allows_merging(new_unet, new_inputs, relative_erro
     unet, inputs = new_unet(), new_inputs()
     inputs["encoder_attention_mask"] = torch.ones(2, 7).tril(3)
     untouched = unet(**inputs).sample
-    with apply_speed(unet, SpeedConfig(parts=EVERY_PART)) as handle:
+    with apply_speed(unet, SpeedConfig(parts=EVERY_PART, metric="stem")) as handle:
         assert 1e-3 < relative_error(unet(**inputs).sample, untouched) < 0.5
     assert handle.report.notes == []
 
@@ -204,20 +204,20 @@ def test_a_mask_over_the_text_allows_merging(new_unet, new_inputs, relative_erro
 def test_ip_adapter_masks_keep_cross_attention_unmerged(new_unet, new_inputs):
     unet, inputs = new_unet(), new_inputs()
     masks = {"ip_adapter_masks": [torch.ones(1, 1, 16, 16)]}
-    with apply_speed(unet, SpeedConfig(parts="attention")) as handle:
+    with apply_speed(unet, SpeedConfig(parts="attention", metric="stem")) as handle:
         only_attention = unet(**inputs, cross_attention_kwargs=masks).sample
         assert handle.report.notes == []
-    with apply_speed(unet, SpeedConfig(parts=("attention", "cross_attention"))) as handle:
+    with apply_speed(unet, SpeedConfig(parts=("attention", "cross_attention"), metric="stem")) as handle:
         assert torch.equal(unet(**inputs, cross_attention_kwargs=masks).sample, only_attention)
     assert handle.report.notes == ["level 1: cross_attention ran unmerged, IP-Adapter masks count the tokens by place"]
 
 
 @pytest.mark.parametrize(("dim", "chunk"), [(0, 1), (1, 128)])  # 128 tokens: as many as a plan keeps
 def test_forward_chunking_runs_the_mlp_unmerged(new_unet, new_inputs, dim, chunk):
-    unet, inputs, config = new_unet(), new_inputs(), SpeedConfig(parts=("attention", "mlp"))
+    unet, inputs, config = new_unet(), new_inputs(), SpeedConfig(parts=("attention", "mlp"), metric="stem")
     for block in find_levels(unet)[0].blocks:
         block.set_chunk_feed_forward(chunk, dim=dim)
-    with apply_speed(unet, SpeedConfig(parts="attention")):
+    with apply_speed(unet, SpeedConfig(parts="attention", metric="stem")):
         only_attention = unet(**inputs).sample
     with apply_speed(unet, config) as handle:
         assert torch.equal(unet(**inputs).sample, only_attention)
@@ -225,7 +225,7 @@ def test_forward_chunking_runs_the_mlp_unmerged(new_unet, new_inputs, dim, chunk
     assert "mlp ran unmerged" in handle.report.notes[0]
 
 
-@pytest.mark.parametrize("metric", ["first_block", "stem", "latent", "block"])
+@pytest.mark.parametrize("metric", ["first_block", "stem", "latent", "estimate", "block"])
 def test_gradient_checkpointing_gives_the_same_gradient(new_unet, new_inputs, metric):
     unet, gradients = new_unet().train(), []
     for enable in (unet.disable_gradient_checkpointing, unet.enable_gradient_checkpointing):
@@ -260,7 +260,7 @@ def test_a_call_whose_plan_merges_nothing_counts_as_untouched(new_unet, new_inpu
 def test_an_input_that_is_no_batch_of_images_counts_as_untouched(new_unet):
     unet = new_unet()
     unet.forward = lambda sample, timestep: sample  # as a model of videos would take it
-    with apply_speed(unet) as handle:
+    with apply_speed(unet, SpeedConfig(metric="stem")) as handle:
         unet(torch.zeros(1, 4, 3, 8, 8), 500)
     assert (handle.report.merged_calls, handle.report.untouched_calls) == (0, 1)
     assert handle.report.notes == ["a model input that is no batch of images [B, C, height, width] merges nothing"]
@@ -288,7 +288,7 @@ def test_a_transformer_called_outside_its_model_is_untouched(new_unet, new_input
 
 def test_a_wrong_call_fails_as_it_does_without_merging_and_a_video_is_named(new_unet, new_inputs):
     unet, inputs = new_unet(), new_inputs()
-    with apply_speed(unet) as handle:
+    with apply_speed(unet, SpeedConfig(metric="stem")) as handle:
         with pytest.raises(TypeError, match="sample"):
             unet(timestep=500, encoder_hidden_states=inputs["encoder_hidden_states"])
         with pytest.raises(RuntimeError):

@@ -9,7 +9,7 @@ from torch import Tensor
 from tome_core.speed import SpeedConfig, apply_speed
 from tome_core.speed.diffusers_layout import find_levels
 
-TEXT_FREE = ["first_block", "stem", "latent"]
+TEXT_FREE = ["first_block", "stem", "latent", "estimate"]
 TOLERANCE = 1e-5  # relative; convolutions add up in another order for another batch size
 LEVELS = (1, 2)
 

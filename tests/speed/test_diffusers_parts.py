@@ -81,9 +81,9 @@ def test_keys_that_count_by_their_sizes_make_merging_equal_tokens_exact(new_unet
 def test_fused_projections_keep_the_keys_of_their_queries(new_unet, new_inputs):
     unet, inputs = new_unet(), new_inputs()
     unet.fuse_qkv_projections()
-    with apply_speed(unet, SpeedConfig(ratio=0.25)):
+    with apply_speed(unet, SpeedConfig(ratio=0.25, metric="stem")):
         expected = unet(**inputs).sample
-    with apply_speed(unet, SpeedConfig(ratio=0.25, kv_ratio=0.75)) as handle:
+    with apply_speed(unet, SpeedConfig(ratio=0.25, kv_ratio=0.75, metric="stem")) as handle:
         assert torch.equal(unet(**inputs).sample, expected)
     assert handle.report.notes == [
         "level 1: keys ran unmerged, its projections are fused (unfuse_qkv_projections() parts them)"
@@ -95,7 +95,7 @@ def test_a_mask_over_image_tokens_keeps_the_keys_whole(new_unet, new_inputs):
     attention, x = find_levels(unet)[0].blocks[0].attn1, torch.randn(2, 256, 16)
     mask = torch.zeros(2, 1, 256)
     expected = attention(x, attention_mask=mask)
-    with apply_speed(unet, SpeedConfig(kv_ratio=0.5)) as handle:
+    with apply_speed(unet, SpeedConfig(kv_ratio=0.5, metric="stem")) as handle:
         unet(**new_inputs())
         handle._transformers[0]._site.grid = (16, 16)
         assert torch.equal(attention(x, attention_mask=mask), expected)
@@ -114,5 +114,5 @@ def test_a_mask_over_image_tokens_keeps_the_keys_whole(new_unet, new_inputs):
     ],
 )
 def test_a_setting_without_effect_says_so(new_unet, settings, sentence):
-    with apply_speed(new_unet(), SpeedConfig(**settings)) as handle:
+    with apply_speed(new_unet(), SpeedConfig(**settings, metric="stem")) as handle:
         assert handle.report.notes == [sentence]

@@ -79,7 +79,7 @@ def test_one_seed_gives_one_image_bit_for_bit(pipeline):
         assert (pictures(pipeline, [0, 1], embeds) == first).all()
 
 
-@pytest.mark.parametrize("metric", ["first_block", "stem", "latent"])
+@pytest.mark.parametrize("metric", ["first_block", "stem", "latent", "estimate"])
 def test_an_image_alone_is_the_image_in_a_batch(pipeline, metric):
     embeds = prompt(pipeline, 3)
     with apply_speed(pipeline, SpeedConfig(metric=metric)):

@@ -13,7 +13,7 @@ from tome_core.speed.diffusers_timing import Place, time_level
 from tome_core.speed.diffusers_twin import bare_twin
 from tome_core.speed.timing import CannotTimeError, stopwatch
 
-Guarded = partial(SpeedConfig, guard=True)
+Guarded = partial(SpeedConfig, guard=True, metric="stem")
 
 CPU = torch.device("cpu")
 

@@ -179,6 +179,20 @@ def test_a_model_takes_it_up_step_by_step(new_unet, new_inputs):
     assert not torch.equal(second, third)  # from the prediction
 
 
+@pytest.mark.parametrize("matched", [1, 2, 5])
+def test_the_report_tells_in_how_many_calls_the_noisy_latent_stood_in(new_unet, new_inputs, matched):
+    report, _, _ = called(new_unet(), new_inputs(), (900, 800, 700, 600, 500)[:matched], DDIMScheduler())
+    assert (report.blind_calls, report.merged_calls) == (min(matched, 2), matched)
+    calls = "1 call" if matched == 1 else "2 calls"
+    assert f"matching by estimate (the noisy latent in {calls})," in str(report)
+
+
+def test_a_metric_that_is_known_at_once_has_no_stand_in(new_unet, new_inputs):
+    report, _, _ = called(new_unet(), new_inputs(), (900, 800), DDIMScheduler(), metric="latent")
+    assert report.blind_calls == 0
+    assert "matching by latent," in str(report)
+
+
 def test_two_runs_of_one_handle_are_bit_equal(new_unet, new_inputs):
     unet, inputs, outputs = new_unet(), new_inputs(), []
     with apply_speed(unet, SpeedConfig(metric="estimate")):

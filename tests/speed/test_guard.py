@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tome_core.speed import Curve, LevelTimes, SpeedConfig, Verdict, apply_speed
 from tome_core.speed.diffusers_guard import DiffusersGuard
 
-Guarded = partial(SpeedConfig, guard=True)
+Guarded = partial(SpeedConfig, guard=True, metric="stem")
 
 
 def times(untouched: float = 1.0, merged: float = 0.5, matching: float = 0.1, parts=("attention",)) -> LevelTimes:
@@ -109,7 +109,7 @@ def test_decisions_flip_when_the_times_do(new_unet, new_inputs, swapped):
     by_level = {1: COSTS, 2: PAYS} if swapped else {1: PAYS, 2: COSTS}
     stays, goes = (2, 1) if swapped else (1, 2)
     unet, inputs = new_unet(), new_inputs()
-    with apply_speed(unet, SpeedConfig(levels=stays, guard=False)):
+    with apply_speed(unet, SpeedConfig(levels=stays, metric="stem")):
         expected = unet(**inputs).sample
     with apply_speed(unet, Guarded(levels=(1, 2)), timings=lambda level, grid: by_level[level]) as handle:
         assert torch.equal(unet(**inputs).sample, expected)
@@ -127,7 +127,7 @@ def test_without_the_guard_every_level_merges_and_nothing_is_asked(new_unet, new
     def refuse(level, grid):
         raise AssertionError("the guard is off")
 
-    with apply_speed(unet, SpeedConfig(guard=False), timings=refuse) as handle:
+    with apply_speed(unet, SpeedConfig(metric="stem"), timings=refuse) as handle:
         unet(**inputs)
     assert handle.report.merged_calls == 1
     assert handle.report.notes == ["timings have no effect: the guard is off, guard=True turns it on"]
@@ -184,7 +184,7 @@ def test_a_part_is_left_out_alone(new_unet, new_inputs):
     mixed = LevelTimes(
         {"attention": Curve(1.0), "mlp": Curve(1.0)}, {"attention": Curve(0.5), "mlp": Curve(1.2)}, Curve()
     )
-    with apply_speed(unet, SpeedConfig(guard=False)):
+    with apply_speed(unet, SpeedConfig(metric="stem")):
         expected = unet(**inputs).sample
     with apply_speed(unet, Guarded(parts=("attention", "mlp")), timings=lambda *_: mixed) as handle:
         assert torch.equal(unet(**inputs).sample, expected)

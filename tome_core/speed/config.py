@@ -64,10 +64,10 @@ class SpeedConfig:
         choices=MATCHINGS,
     )
     metric: str = setting(
-        "first_block",
-        "What makes tokens similar. first_block, stem, latent: features that know nothing of the text. "
-        "estimate: what the step before took the picture to be, the same for prompt and empty prompt. "
-        "block: each block's own input, as in the paper; prompt and empty prompt then merge differently.",
+        "estimate",
+        "What makes tokens similar. estimate: what the step before took the picture to be, the same for prompt and "
+        "empty prompt; the first two steps see the noisy latent. first_block, stem, latent: features that know nothing "
+        "of the text. block: each block's own input, as in the paper; prompt and empty prompt then merge differently.",
         choices=METRICS,
     )
     seed: int | None = setting(

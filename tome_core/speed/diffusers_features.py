@@ -86,9 +86,10 @@ class ModelFeatures:
         self._text = None
 
     def _expect(self, sample: Tensor, channels: int) -> Tensor:
-        if self._estimate is None or not self._state.images:
-            return _first(sample, channels)
-        return self._estimate.features(self._state.images)
+        images = self._state.images
+        if self._estimate is None or not self._estimate.is_known(images):
+            self._report.blind_calls += 1
+        return self._estimate.features(images) if self._estimate and images else _first(sample, channels)
 
     def _take_schedule(self, scheduler: object) -> None:
         """Take over what a scheduler tells, and say where it is not enough."""

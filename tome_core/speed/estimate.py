@@ -45,6 +45,11 @@ class CleanEstimate:
         channels = functional.unfold(functional.pad(latents, (1, 1, 1, 1), mode="replicate"), 3)
         return channels.unflatten(2, latents.shape[2:])
 
+    @staticmethod
+    def is_known(images: list[Image]) -> bool:
+        """Return whether any of these images gives another latent than its noisy one."""
+        return any(_learnt(image) for image in images)
+
     @torch.no_grad()
     def learn(self, images: list[Image], predicted: Tensor, text: Tensor | None) -> bool:
         """Keep with the image of each row what the model predicted for it; return whether that tells its clean latent.
@@ -76,8 +81,14 @@ class CleanEstimate:
 
 def _latent(image: Image) -> Tensor:
     """Return [C, height, width]: what the last step took an image to be, or its noisy latent."""
-    before = image.before
-    if before is None or before.is_first or not before.clean:
+    clean = _learnt(image)
+    if not clean:
         return image.x
-    texts = sorted(before.clean)  # one order for any order of the calls
-    return torch.stack([before.clean[text] for text in texts]).mean(dim=0)
+    texts = sorted(clean)  # one order for any order of the calls
+    return torch.stack([clean[text] for text in texts]).mean(dim=0)
+
+
+def _learnt(image: Image) -> dict[int, Tensor]:
+    """Return the clean latents that the last step predicted for an image, by text; none where they do not count."""
+    before = image.before
+    return {} if before is None or before.is_first else before.clean

@@ -22,6 +22,7 @@ class SpeedReport:
         notes: what has no effect or less than was asked for, and why; each sentence once.
         merged_calls: model calls in which some part ran on fewer tokens. Calls that raised are counted nowhere.
         untouched_calls: model calls in which no part did: outside the chosen part of the run, or for what `notes` say.
+        blind_calls: model calls in which metric estimate knew no estimate yet and saw the noisy latent.
         call_times: with the guard on, for each size (rows, latent height and width) that came twice, the time of a
             call and what the cost model expects of merging.
         costs: counts what merging saves beside time; None where nothing does.
@@ -34,6 +35,7 @@ class SpeedReport:
     notes: list[str] = field(default_factory=list)
     merged_calls: int = 0
     untouched_calls: int = 0
+    blind_calls: int = 0
     call_times: dict[Size, CallTimes] = field(default_factory=dict)
     costs: Costs | None = field(default=None, repr=False, compare=False)
 
@@ -74,6 +76,7 @@ class SpeedReport:
             "notes": list(self.notes),
             "merged_calls": self.merged_calls,
             "untouched_calls": self.untouched_calls,
+            "blind_calls": self.blind_calls,
             "call_times": [
                 {"rows": rows, "latent_height": height, "latent_width": width, **times.as_dict()}
                 for (rows, height, width), times in self.call_times.items()
@@ -92,7 +95,7 @@ class SpeedReport:
         config = self.config
         lines = [
             f"ToMe speed on {self.model}: {self.merged_calls} calls merged, {self.untouched_calls} untouched",
-            f"ratio {ratios_of(config)}, {config.matching} matching by {self.metric}, "
+            f"ratio {ratios_of(config)}, {config.matching} matching by {self._metric_told}, "
             f"stride {config.stride[0]}x{config.stride[1]}, seed {config.seed}, "
             f"from {config.start_percent:g} to {config.end_percent:g} of the run",
             "level  downsample  blocks    grid   tokens",
@@ -105,6 +108,11 @@ class SpeedReport:
                 lines.append(f"level {level.level}, {height}x{width}: {saving}")
         lines += [sentence for size, times in self.call_times.items() for sentence in times_sentence(size, times)]
         return "\n".join(lines + [f"note: {sentence}" for sentence in self.notes])
+
+    @property
+    def _metric_told(self) -> str:
+        calls = f"{self.blind_calls} call{'' if self.blind_calls == 1 else 's'}"
+        return f"{self.metric} (the noisy latent in {calls})" if self.blind_calls else self.metric
 
     def _savings_as_dicts(self, level: LevelReport) -> list[dict[str, Any]]:
         savings = self.savings(level.level).items()
