@@ -6,7 +6,9 @@ import sys
 import pytest
 import torch
 
-from tome_core.cli.bench import speed
+from tome_core.cli.bench import course, on_demo
+from tome_core.evaluation.sampling import Settings
+from tome_core.evaluation.suites import load_suite
 from tome_core.speed import Curve, LevelTimes, SpeedConfig, diffusers_guard
 
 QUICK = ("bench", "speed", "--size", 64, "--repeats", 2)
@@ -75,7 +77,7 @@ def test_a_failure_of_ours_is_no_reason_to_leave_ours_out(tome, monkeypatch):
     def fail(*_):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(speed, "probe", fail)
+    monkeypatch.setattr(course, "probe", fail)
     with pytest.raises(RuntimeError, match="a defect"):
         tome(*QUICK)
 
@@ -84,8 +86,8 @@ def test_an_interrupt_keeps_the_rounds_that_are_done(tome, tmp_path, monkeypatch
     def interrupted(ways, call, rounds, clock, on_call):
         return whole(ways, call, 1, clock, on_call)[0], False
 
-    whole = speed.take_turns
-    monkeypatch.setattr(speed, "take_turns", interrupted)
+    whole = course.take_turns
+    monkeypatch.setattr(course, "take_turns", interrupted)
     told = tome(*QUICK, "--methods", "ours", "--json", "a.json")
     assert told.code == 130
     assert told.err == "tome: error: interrupted after 1 of 2 rounds; the figures above are of those\n"
@@ -138,3 +140,42 @@ def test_what_the_guard_leaves_out_is_told(tome, monkeypatch):
 def test_without_pairs_nothing_is_told_of_the_guard(tome, tmp_path):
     assert "guard" not in tome(*QUICK, "--methods", "ours", "--json", "a.json").out
     assert json.loads((tmp_path / "a.json").read_text())["guard"] == []
+
+
+def test_beside_the_times_stands_what_each_method_does_to_pictures_of_the_demo_model(tome, tmp_path, monkeypatch):
+    monkeypatch.setattr(on_demo, "SETTINGS", Settings(steps=2, guidance=3.0, size=64))
+    methods = "ours,ours:ratio=0.05,tomesd"
+    told = tome(*QUICK, "--methods", methods, "--demo-prompts", 5, "--json", "a.json")
+    assert (told.code, told.err) == (0, "")
+    untouched, half, little, tomesd = (m["demo"] for m in json.loads((tmp_path / "a.json").read_text())["methods"])
+    assert untouched == {"pictures": 5, "steps": 2, "size": 64, "psnr_db": None, "latent_deviation": 0}
+    assert half["latent_deviation"] > little["latent_deviation"] > 0 < tomesd["latent_deviation"]
+    assert half["psnr_db"] < little["psnr_db"]
+    assert f"{half['psnr_db']:.1f} dB  {half['latent_deviation']:.4f}" in told.out
+
+
+def test_without_prompts_nothing_is_told_of_the_demo_model(tome, tmp_path):
+    assert "demo PSNR" not in tome(*QUICK, "--methods", "ours", "--json", "a.json").out
+    assert [method["demo"] for method in json.loads((tmp_path / "a.json").read_text())["methods"]] == [None, None]
+
+
+def test_an_interrupt_keeps_the_methods_whose_pictures_are_drawn(tome, tmp_path, monkeypatch):
+    whole = on_demo.drawing_method
+
+    def interrupted(method):
+        if method.name == "tomesd":
+            raise KeyboardInterrupt
+        return whole(method)
+
+    monkeypatch.setattr(on_demo, "SETTINGS", Settings(steps=1, guidance=3.0, size=64))
+    monkeypatch.setattr(on_demo, "drawing_method", interrupted)
+    told = tome(*QUICK, "--methods", "ours,tomesd", "--demo-prompts", 1, "--json", "a.json")
+    assert told.code == 130
+    assert told.err == "tome: error: interrupted after 2 of 2 rounds; the figures above are of those\n"
+    found = json.loads((tmp_path / "a.json").read_text())["methods"]
+    assert [method["demo"] is None for method in found] == [False, False, True]
+
+
+def test_the_demo_models_prompts_are_as_many_as_may_be_asked_for():
+    suite = load_suite(on_demo.SUITE)
+    assert len(suite.parts["seen"]) == on_demo.MOST_PROMPTS

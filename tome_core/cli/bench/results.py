@@ -10,6 +10,7 @@ from ...evaluation.metrics import relative_deviation
 from ..machine import Clock, Seconds
 from ..table import table
 from .methods import UNTOUCHED, Method
+from .on_demo import DemoFigures
 from .probe import Probe
 from .timing import spread
 
@@ -25,6 +26,7 @@ class Result:
         untouched: the result of the untouched model, which is the first.
         ceiling: that of the same method with a merge that costs nothing, if it was asked for.
         overhead_share: how much of a call goes into finding, merging and unmerging tokens, if that was asked for.
+        demo: what the same configuration does to pictures of the demo model, if that was asked for.
     """
 
     method: Method
@@ -34,6 +36,7 @@ class Result:
     untouched: "Result | None" = None
     ceiling: "Result | None" = None
     overhead_share: float | None = None
+    demo: DemoFigures | None = None
 
     @property
     def seconds(self) -> list[float]:
@@ -89,6 +92,7 @@ class Result:
             "seconds_by_round": self.seconds,
             "wall_seconds_by_round": [time.wall for time in self.times],
             "deviation": self.deviation if math.isfinite(self.deviation) else None,
+            "demo": None if self.demo is None else self.demo.as_dict(),
             "merges": self.merges,
             "flop_ratio": self.flop_ratio,
             "ceiling_ratio": None if self.ceiling is None else self.ceiling.flop_ratio,
@@ -107,7 +111,11 @@ def results_table(results: Sequence[Result]) -> str:
     head = ["time", results[0].clock.unit, "ratio", "spread", "operations", "deviation"]
     has_ceilings = any(result.ceiling is not None for result in results)
     head += ["ceiling", "gain reached", "spent on merging"] if has_ceilings else []
-    times = table(head, [_times(result)[: len(head)] for result in results])
+    rows = [_times(result)[: len(head)] for result in results]
+    if any(result.demo is not None for result in results):
+        head += ["demo PSNR", "demo deviation"]
+        rows = [[*row, *_demo(result)] for row, result in zip(rows, results, strict=True)]
+    times = table(head, rows)
     levels = {level: max(map(max, parts.values())) for level, parts in results[0].probe.tokens.items()}
     head = ["tokens", *(f"level {level}: {tokens}" for level, tokens in levels.items())]
     return f"{times}\n\n{table(head, [_tokens(result, levels) for result in results])}"
@@ -122,6 +130,13 @@ def _times(result: Result) -> list[str]:
     ceiling = "" if result.ceiling is None else f"x {result.ceiling.time_ratio:.3f}"
     shares = ["" if x is None else f"{x:.1%}" for x in (result.share_of_ceiling_gain, result.overhead_share)]
     return [result.method.name, seconds, *figures, f"{result.deviation:.4f}", ceiling, *shares]
+
+
+def _demo(result: Result) -> list[str]:
+    if result.demo is None or result.method.kind == UNTOUCHED:
+        return ["", ""]
+    decibels = result.demo.psnr_db
+    return ["equal" if decibels is None else f"{decibels:.1f} dB", f"{result.demo.latent_deviation:.4f}"]
 
 
 def _tokens(result: Result, levels: dict[int, int]) -> list[str]:

@@ -2,10 +2,8 @@
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
 from torch import Tensor
@@ -14,22 +12,22 @@ from ..arguments import add_device, size, whole
 from ..console import DONE, INTERRUPTED, Parser, complain, note, progress
 from ..files import check_file, write_json
 from ..libraries import quiet_diffusers
-from ..machine import Clock, Seconds, choose_device, choose_dtype, describe
+from ..machine import Clock, choose_device, choose_dtype, describe
 from ..models import DEMO, default_size
 from ..settings import add_settings
+from .course import Course, measure
 from .guarding import GuardFigures, guard_figures, tell_guard
-from .methods import OURS, SHARED, TODO, TOMESD, UNTOUCHED, LeftOutError, Method, parse_methods
+from .methods import OURS, SHARED, TODO, TOMESD, UNTOUCHED, parse_methods
 from .models import RANDOM, new_call, open_denoiser
-from .overhead import overhead
-from .probe import Probe, probe
+from .on_demo import MOST_PROMPTS, batches, demo_figures
 from .results import Result, results_table
-from .timing import take_turns
 
 DESCRIPTION: Final = f"""\
 Time one call of a denoiser, untouched and merged by several methods, in turn in one process, and tell each one's time
 as a ratio to the untouched call of the same round: below 1 is faster. Processor time on a CPU, wall time on a GPU.
 Models: {DEMO}, a checkpoint's path, or true sizes with random weights ({", ".join(RANDOM)}), which are good for
-time and say nothing of quality. tomesd is the package of the method's authors, left out where it is not installed."""
+time and say nothing of quality: --demo-prompts tells that of the demo model beside each time. tomesd is the package of
+the method's authors, left out where it is not installed."""
 EXAMPLES: Final = """\
 examples:
   tome bench speed
@@ -38,6 +36,7 @@ examples:
   tome bench speed --model sdxl-random --dtype bfloat16 --levels 1,2 --parts attention,mlp
   tome bench speed --model sd15-random --size 768 --ceiling --methods ours:levels=1+2+3,parts=block,matching=window
   tome bench speed --model sd15-random --size 256 --guard-pairs 20 --methods ours,ours:levels=1+2+3,parts=block
+  tome bench speed --model sdxl-random --demo-prompts 12 --methods ours:preset=gentle,ours:preset=fast
   tome bench speed --model model.safetensors --methods ours,ours:levels=1+2,parts=attention+mlp,tomesd:levels=1+2"""
 _METHODS: Final = ",".join((UNTOUCHED, OURS, TOMESD))
 
@@ -67,6 +66,13 @@ def add_arguments(parser: Parser) -> None:
         help="for each of ours, tell what the guard expects beside what is measured, and the speed with the guard on, "
         "from N pairs of calls; 20 for a figure to be told",
     )
+    parser.add_argument(
+        "--demo-prompts",
+        type=whole(1, MOST_PROMPTS),
+        metavar="N",
+        help="draw N prompts with the demo model by each method, too, and tell how far its pictures are from the "
+        "untouched ones, whatever model is timed; 12 for a figure to be told, which takes a minute or more a method",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="store the results here, too")
     add_settings(parser, SHARED)
     add_device(parser)
@@ -84,11 +90,13 @@ def execute(arguments: argparse.Namespace) -> int:
         width, height = arguments.size or default_size(unet)
         call = new_call(unet, (width, height), arguments.batch)
         methods = [method.fitted(unet) for method in methods]
-        course = _Course(methods, arguments.repeats, arguments.ceiling, Clock(device))
-        results, left_out, is_whole = _measure(unet, call, course)
+        course = Course(methods, arguments.repeats, arguments.ceiling, Clock(device))
+        results, left_out, is_whole = measure(unet, call, course)
         guards: list[GuardFigures] = []
         if arguments.guard_pairs is not None and is_whole:
             is_whole = _measure_guards(guards, unet, call, course, arguments.batch, arguments.guard_pairs)
+        if arguments.demo_prompts is not None and is_whole:
+            results, is_whole = _add_demo(results, arguments.demo_prompts, str(device))
     setting = {
         "machine": describe(device),
         "device": device.type,
@@ -111,61 +119,8 @@ def execute(arguments: argparse.Namespace) -> int:
     return INTERRUPTED
 
 
-@dataclass(frozen=True)
-class _Course:
-    """What a measurement takes: the methods, how many rounds, whether with ceilings, and the clock."""
-
-    methods: list[Method]
-    rounds: int
-    with_ceilings: bool
-    clock: Clock
-
-
-def _measure(unet: Any, call: Callable[[], Tensor], course: _Course) -> tuple[list[Result], list[dict[str, str]], bool]:
-    """Return the results, what was left out and why, and whether every round was done."""
-    left_out: list[dict[str, str]] = []
-    probes: dict[Method, Probe] = {}
-    overheads: dict[Method, float] = {}
-    methods = [*course.methods, *(_ceilings(course.methods).values() if course.with_ceilings else ())]
-    calls = len(methods) * (1 + course.rounds) + len(_ceilings(course.methods)) * course.rounds * course.with_ceilings
-    with progress(calls, "timing") as bar:
-        for method in methods:
-            try:
-                probes[method] = _observe(unet, call, method)
-            except LeftOutError as reason:
-                left_out.append({"method": method.name, "reason": str(reason)})
-                note(f"{method.name} is left out: {reason}")
-            bar.update()
-        ways = [partial(method.on, unet) for method in probes]
-        times, is_whole = take_turns(ways, call, course.rounds, course.clock, bar.update)
-        if course.with_ceilings and is_whole:
-            is_whole = _measure_overheads(overheads, unet, call, course, bar.update)
-    columns = {method: [row[i] for row in times] for i, method in enumerate(probes)}
-    return _results(course, probes, columns, overheads), left_out, is_whole
-
-
-def _measure_overheads(
-    overheads: dict[Method, float],
-    unet: Any,
-    call: Callable[[], Tensor],
-    course: _Course,
-    on_call: Callable[[], object],
-) -> bool:
-    """Measure what each method that has a ceiling spends on merging; return False where an interrupt ended that."""
-    try:
-        for method in _ceilings(course.methods):
-            shares = []
-            for _ in range(course.rounds):
-                shares.append(overhead(unet, method.config, call, course.clock))
-                on_call()
-            overheads[method] = median(shares)
-    except KeyboardInterrupt:
-        return False
-    return True
-
-
 def _measure_guards(
-    figures: list[GuardFigures], unet: Any, call: Callable[[], Tensor], course: _Course, rows: int, pairs: int
+    figures: list[GuardFigures], unet: Any, call: Callable[[], Tensor], course: Course, rows: int, pairs: int
 ) -> bool:
     """Add the figures of the guard for each of our methods; return False where an interrupt ended that."""
     methods = [method for method in course.methods if method.kind in (OURS, TODO)]
@@ -181,40 +136,12 @@ def _measure_guards(
     return True
 
 
-def _results(
-    course: _Course, probes: dict[Method, Probe], times: dict[Method, list[Seconds]], overheads: dict[Method, float]
-) -> list[Result]:
-    """Put together what was measured of each method, and of its ceiling."""
-    first = course.methods[0]
-    untouched = Result(first, probes[first], times[first], course.clock)
-    results = [untouched]
-    for method in course.methods[1:]:
-        if method not in probes:
-            continue
-        ceiling = method.ceiling()
-        bound = None
-        if ceiling in probes:
-            bound = Result(ceiling, probes[ceiling], times[ceiling], course.clock, untouched)
-        share = overheads.get(method)
-        results.append(Result(method, probes[method], times[method], course.clock, untouched, bound, share))
-    return results
-
-
-def _ceilings(methods: list[Method]) -> dict[Method, Method]:
-    """Return the ceiling of each method that has one."""
-    pairs = {method: method.ceiling() for method in methods}
-    return {method: ceiling for method, ceiling in pairs.items() if ceiling is not None}
-
-
-def _observe(unet: Any, call: Callable[[], Tensor], method: Method) -> Probe:
-    """Return an observed call. Whatever fails in the model under another package's method leaves that method out."""
-    with method.on(unet):
-        try:
-            return probe(unet, call)
-        except Exception as error:
-            if method.kind != TOMESD:
-                raise
-            raise LeftOutError(f"it fails on this model and size with {type(error).__name__}: {error}") from error
+def _add_demo(results: list[Result], prompts: int, device: str) -> tuple[list[Result], bool]:
+    """Return the results with what their methods do to the demo model; False where an interrupt ended that."""
+    methods = [result.method for result in results]
+    with progress(batches(prompts) * len(methods), "drawing") as bar:
+        figures, is_whole = demo_figures(methods, prompts, device, bar.update)
+    return [replace(result, demo=figures.get(result.method)) for result in results], is_whole
 
 
 def _tell(setting: dict[str, Any], results: list[Result]) -> None:
