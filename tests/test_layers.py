@@ -12,10 +12,11 @@ ROOT = Path(__file__).resolve().parent.parent
 EVERY_ROOM = "every room"
 ARROWS = {
     "errors": "",
+    "settings": "",
     "merging": "",
-    "speed": "merging errors",
+    "speed": "merging errors settings",
     "presets": "speed",
-    "binding": "merging errors",
+    "binding": "merging errors settings",
     "checkpoints": "errors",
     "demo": "checkpoints errors",
     "evaluation": "demo",

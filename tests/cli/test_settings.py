@@ -43,7 +43,7 @@ def test_what_is_not_given_keeps_its_default():
 def test_the_help_of_a_field_is_the_help_of_its_argument(tome, setting, monkeypatch):
     monkeypatch.setenv("COLUMNS", "1000")  # no word is broken at a hyphen
     told = " ".join(tome("generate", "--help").out.split())
-    assert f"--{setting.name.replace('_', '-')} " in told
+    assert f"--{setting.name.replace('_', '-')} {'off|on' if isinstance(setting.default, bool) else ''}" in told
     assert setting.metadata["help"] in told
     for choice in setting.metadata.get("choices", ()):
         assert {False: "off", True: "on"}.get(choice, choice) in told

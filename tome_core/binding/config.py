@@ -1,8 +1,9 @@
 """What a user chooses about binding: names, bounds, units and help sentences live here once."""
 
-from dataclasses import dataclass, field, fields
-from numbers import Real
+from dataclasses import dataclass, fields
 from typing import Any
+
+from ..settings import check, require, setting
 
 NORMS = ("none", "noun", "mean")
 REMOVALS = ("fill", "zero", "keep")
@@ -11,11 +12,7 @@ ORTHOGONAL = ("off", "gram_schmidt", "projection")
 
 
 def _number(default: float, most: float, help: str, unit: str) -> Any:
-    return field(default=default, metadata={"help": help, "min": 0.0, "max": most, "step": 0.05, "unit": unit})
-
-
-def _choice(default: str, choices: tuple[str, ...], help: str) -> Any:
-    return field(default=default, metadata={"help": help, "choices": choices})
+    return setting(default, help, min=0.0, max=most, step=0.05, unit=unit)
 
 
 @dataclass(frozen=True)
@@ -36,43 +33,36 @@ class BindingConfig:
     )
     noun_weight: float = _number(1.0, 2.0, "How much a thing's own words count in its composite token.", "factor")
     modifier_weight: float = _number(1.0, 2.0, "How much what is said of it counts in it.", "factor")
-    norm: str = _choice(
+    norm: str = setting(
         "none",
-        NORMS,
         "Length of a composite token. none: as the sum has it, about twice a word's. noun: as the thing's own word. "
         "mean: the mean of all its words.",
+        choices=NORMS,
     )
-    removed: str = _choice(
+    removed: str = setting(
         "fill",
-        REMOVALS,
         "What becomes of the words that went into a composite token. fill: end padding, as if they had not been there. "
         "zero: nothing, which still draws some attention. keep: they stay.",
+        choices=REMOVALS,
     )
-    ends: str = _choice(
+    ends: str = setting(
         "end",
-        ENDS,
         "Take the end tokens from the prompt without attributes. end: beginning with its end. position: same places.",
+        choices=ENDS,
     )
-    orthogonal: str = _choice(
+    orthogonal: str = setting(
         "off",
-        ORTHOGONAL,
         "Take out of each composite token what it shares with the earlier ones. gram_schmidt: until they are "
         "orthogonal. projection: what it shares with each as it was.",
+        choices=ORTHOGONAL,
     )
 
     def __post_init__(self) -> None:
-        for setting in fields(self):
-            value, bounds = getattr(self, setting.name), setting.metadata
-            if "choices" in bounds:
-                holds, rule = value in bounds["choices"], f"one of {bounds['choices']}"
-            else:
-                # NaN compares false
-                holds = isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= bounds["max"]
-                rule = f"a number from 0 to {bounds['max']:g}"
-            if not holds:
-                raise ValueError(f"{setting.name} must be {rule}, got {value!r}")
-            if "max" in bounds:
-                object.__setattr__(self, setting.name, float(value))
+        for item in fields(self):
+            value = getattr(self, item.name)
+            require(item.name, *check(value, item.default, item.metadata), value)
+            if isinstance(item.default, float):
+                object.__setattr__(self, item.name, float(value))
 
     @property
     def is_neutral(self) -> bool:

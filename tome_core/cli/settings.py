@@ -111,6 +111,8 @@ def _argument_type(setting: "Field[Any]") -> Callable[[str], Any]:
 
 
 def _placeholder(setting: "Field[Any]") -> str:
+    if isinstance(setting.default, bool):
+        return "|".join(_SWITCH)
     if not isinstance(setting.default, tuple):
         return setting.name.split("_")[-1].upper()
     return "HxW" if setting.name == "stride" else f"{setting.name[:-1].upper()},..."

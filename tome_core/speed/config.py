@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 
-from .settings import as_tuple, check, require, setting, share
+from ..settings import as_tuple, check, require, setting, share
 
 WHOLE = ("block", "stack")  # merged around once, and so chosen alone
 PARTS = ("attention", "cross_attention", "mlp", *WHOLE)
