@@ -83,7 +83,7 @@ def test_a_trial_finds_what_cannot_take_part(pipeline, monkeypatch):
     [
         ("ours", []),
         ("ours:start_percent=0.4,end_percent=0.6", []),  # the step that is drawn is not between them
-        ("ours:end_percent=0.01", ["no step of a run of 20 is between start_percent 0 and end_percent 0.01: "]),
+        ("ours:start_percent=0.02,end_percent=0.03", ["no step of a run of 20 is between start_percent 0.02 and "]),
     ],
 )
 def test_a_trial_tells_what_has_no_effect_on_a_whole_run_and_not_on_the_step_it_draws(pipeline, text, notes):

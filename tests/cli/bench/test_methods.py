@@ -7,7 +7,7 @@ import torch
 
 from tests.tools.random_checkpoints import narrow_configs
 from tome_core.cli.bench import models
-from tome_core.cli.bench.methods import LeftOutError, Method, parse_methods
+from tome_core.cli.bench.methods import LeftOutError, Merging, parse_methods
 from tome_core.cli.bench.models import new_call, random_denoiser
 from tome_core.cli.bench.probe import Probe, probe
 from tome_core.cli.console import UserError
@@ -22,7 +22,7 @@ def new_unet(monkeypatch):
     return lambda family: random_denoiser(family, dtype=torch.float32, device=torch.device("cpu"))
 
 
-def parse(text: str, **shared) -> Method:
+def parse(text: str, **shared) -> Merging:
     return parse_methods(text, shared)[1]
 
 

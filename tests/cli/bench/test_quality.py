@@ -11,7 +11,7 @@ from tome_core.cli.bench import quality
 from tome_core.evaluation.quality import painting
 from tome_core.evaluation.quality.store import Store
 
-QUICK = ("bench", "quality", "--size", 64, "--steps", 1, "--prompts", 2, "--seeds", 2, "--processes", 1)
+QUICK = ("bench", "quality", "--size", 64, "--steps", 3, "--prompts", 2, "--seeds", 2, "--processes", 1)
 TIMES = ("time_ratio", "time_ratio_min", "time_ratio_max")
 
 
@@ -46,7 +46,7 @@ def test_a_report_holds_what_was_asked_for_both_controls_the_gate_and_every_meth
     report = read(tmp_path / "a" / "b.json")
     assert report["suite"]["name"] == "two-colours" and report["suite"]["split"] == "held-out"
     assert (report["suite"]["prompts"], report["suite"]["seeds"]) == (2, 2)
-    assert report["settings"] == {"steps": 1, "guidance": 3.0, "size": 64}
+    assert report["settings"] == {"steps": 3, "guidance": 3.0, "size": 64}
     assert len(report["model"]["weights"]) == 64
     assert [(found["method"], found["role"]) for found in report["methods"]] == [
         ("untouched", "baseline"),
@@ -65,7 +65,7 @@ def test_a_report_holds_what_was_asked_for_both_controls_the_gate_and_every_meth
         assert found["psnr_db"] > 0 and found["latent_deviation"] > 0 and found["ssim"] < 1
     assert "† This model is no fair bed for merging." in told.out
     assert told.out.splitlines()[0].startswith(
-        "two-colours, held-out: 2 prompts x 2 seeds, 64 pixels, 1 steps, weights "
+        "two-colours, held-out: 2 prompts x 2 seeds, 64 pixels, 3 steps, weights "
     )
 
 

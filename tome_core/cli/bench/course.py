@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..console import note, progress
 from ..machine import Clock, Seconds
-from .methods import TOMESD, LeftOutError, Method
+from .methods import TOMESD, LeftOutError, Merging
 from .overhead import overhead
 from .probe import Probe, probe
 from .results import Result
@@ -21,7 +21,7 @@ from .timing import take_turns
 class Course:
     """What a measurement takes: the methods, how many rounds, whether with ceilings, and the clock."""
 
-    methods: list[Method]
+    methods: list[Merging]
     rounds: int
     with_ceilings: bool
     clock: Clock
@@ -30,8 +30,8 @@ class Course:
 def measure(unet: Any, call: Callable[[], Tensor], course: Course) -> tuple[list[Result], list[dict[str, str]], bool]:
     """Return the results, what was left out and why, and whether every round was done."""
     left_out: list[dict[str, str]] = []
-    probes: dict[Method, Probe] = {}
-    overheads: dict[Method, float] = {}
+    probes: dict[Merging, Probe] = {}
+    overheads: dict[Merging, float] = {}
     methods = [*course.methods, *(_ceilings(course.methods).values() if course.with_ceilings else ())]
     calls = len(methods) * (1 + course.rounds) + len(_ceilings(course.methods)) * course.rounds * course.with_ceilings
     with progress(calls, "timing") as bar:
@@ -51,7 +51,7 @@ def measure(unet: Any, call: Callable[[], Tensor], course: Course) -> tuple[list
 
 
 def _measure_overheads(
-    overheads: dict[Method, float],
+    overheads: dict[Merging, float],
     unet: Any,
     call: Callable[[], Tensor],
     course: Course,
@@ -71,7 +71,7 @@ def _measure_overheads(
 
 
 def _results(
-    course: Course, probes: dict[Method, Probe], times: dict[Method, list[Seconds]], overheads: dict[Method, float]
+    course: Course, probes: dict[Merging, Probe], times: dict[Merging, list[Seconds]], overheads: dict[Merging, float]
 ) -> list[Result]:
     """Put together what was measured of each method, and of its ceiling."""
     first = course.methods[0]
@@ -89,13 +89,13 @@ def _results(
     return results
 
 
-def _ceilings(methods: list[Method]) -> dict[Method, Method]:
+def _ceilings(methods: list[Merging]) -> dict[Merging, Merging]:
     """Return the ceiling of each method that has one."""
     pairs = {method: method.ceiling() for method in methods}
     return {method: ceiling for method, ceiling in pairs.items() if ceiling is not None}
 
 
-def _observe(unet: Any, call: Callable[[], Tensor], method: Method) -> Probe:
+def _observe(unet: Any, call: Callable[[], Tensor], method: Merging) -> Probe:
     """Return an observed call. Whatever fails in the model under another package's method leaves that method out."""
     with method.on(unet):
         try:

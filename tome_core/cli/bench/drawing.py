@@ -15,8 +15,7 @@ from ...evaluation.quality.method import BASELINE, Method, sources
 from ...evaluation.sampling import Drawn, Settings, draw
 from ...speed import SpeedHandle
 from . import methods
-from .methods import TOMESD, UNTOUCHED, LeftOutError
-from .methods import Method as Merging
+from .methods import TOMESD, UNTOUCHED, LeftOutError, Merging
 
 
 def drawing_method(merging_method: Merging) -> Method:

@@ -33,7 +33,7 @@ class LeftOutError(Exception):
 
 
 @dataclass(frozen=True)
-class Method:
+class Merging:
     """One way to run a denoiser.
 
     Attributes:
@@ -49,7 +49,7 @@ class Method:
     given: frozenset[str]
     choice: Choice = field(default=Choice({}), compare=False)  # the config comes of it
 
-    def fitted(self, unet: nn.Module) -> "Method":
+    def fitted(self, unet: nn.Module) -> "Merging":
         """Return the method with what its preset says for the family of a model."""
         if self.choice.preset is None:
             return self
@@ -62,12 +62,12 @@ class Method:
         """
         return _KINDS[self.kind](model, self)
 
-    def ceiling(self) -> "Method | None":
+    def ceiling(self) -> "Merging | None":
         """Return the same with a merge that costs nothing; None for other packages, and for ToDo, which is a slice."""
         return replace(self, name=f"ceiling of {self.name}", kind=_CEILING) if self.kind == OURS else None
 
 
-def parse_methods(text: str, shared: Mapping[str, Any]) -> list[Method]:
+def parse_methods(text: str, shared: Mapping[str, Any]) -> list[Merging]:
     """Return the methods of a comma-separated list, untouched first, with `shared` settings where they name no other.
 
     An item with a "=" and no ":" goes on with the settings of the method before it. Raises `UserError`.
@@ -79,10 +79,10 @@ def parse_methods(text: str, shared: Mapping[str, Any]) -> list[Method]:
         else:
             items.append(item)
     others = [_parse_method(item, shared) for item in dict.fromkeys(items) if item != UNTOUCHED]
-    return [Method(UNTOUCHED, UNTOUCHED, SpeedConfig(ratio=0.0), frozenset()), *others]
+    return [Merging(UNTOUCHED, UNTOUCHED, SpeedConfig(ratio=0.0), frozenset()), *others]
 
 
-def _parse_method(text: str, shared: Mapping[str, Any]) -> Method:
+def _parse_method(text: str, shared: Mapping[str, Any]) -> Merging:
     kind, _, rest = text.partition(":")
     if kind not in _SETTINGS:
         raise UserError(f"methods must be among {', '.join((UNTOUCHED, *_SETTINGS))}, got {text!r}")
@@ -102,11 +102,11 @@ def _parse_method(text: str, shared: Mapping[str, Any]) -> Method:
             raise UserError(f"{name} cannot be {value!r}, in {text!r}") from None
     preset, strength = values.pop("preset", None), values.pop("strength", None)
     choice = Choice(values, preset, strength)
-    return Method(text, kind, choice.config(), frozenset(values), choice)
+    return Merging(text, kind, choice.config(), frozenset(values), choice)
 
 
 @contextmanager
-def _tomesd(model: object, method: Method) -> Iterator[None]:
+def _tomesd(model: object, method: Merging) -> Iterator[None]:
     """Merge with the authors' package, and clear away the attributes that it leaves on a model."""
     unet = find_unet(model)
     max_downsample = _max_downsample(unet, method)
@@ -135,7 +135,7 @@ def _tomesd(model: object, method: Method) -> Iterator[None]:
                 del vars(module)[name]
 
 
-def _max_downsample(unet: nn.Module, method: Method) -> int:
+def _max_downsample(unet: nn.Module, method: Merging) -> int:
     """Return tomesd's limit for the levels that were asked for; without any, its own default."""
     if "levels" not in method.given:
         return 1
@@ -145,7 +145,7 @@ def _max_downsample(unet: nn.Module, method: Method) -> int:
     return levels[asked[-1] - 1].downsample
 
 
-_KINDS: Final[dict[str, Callable[[object, Method], AbstractContextManager[object]]]] = {
+_KINDS: Final[dict[str, Callable[[object, Merging], AbstractContextManager[object]]]] = {
     UNTOUCHED: lambda model, method: nullcontext(),
     OURS: lambda model, method: merge(model, method.config),
     TODO: lambda model, method: merge(model, method.config),

@@ -14,7 +14,7 @@ from ...evaluation.sampling import Drawn, Settings
 from ...evaluation.suites import load_suite
 from ..console import UserError, note
 from .drawing import drawing_method
-from .methods import LeftOutError, Method
+from .methods import LeftOutError, Merging
 
 SUITE: Final = "single"
 MOST_PROMPTS: Final = 30  # of that suite, the only split it has
@@ -51,8 +51,8 @@ def batches(prompts: int) -> int:
 
 
 def demo_figures(
-    methods: Sequence[Method], prompts: int, device: str, on_batch: Callable[[], object]
-) -> tuple[dict[Method, DemoFigures], bool]:
+    methods: Sequence[Merging], prompts: int, device: str, on_batch: Callable[[], object]
+) -> tuple[dict[Merging, DemoFigures], bool]:
     """Draw prompts with the demo model by every method, the first of which is untouched; return whether all are done.
 
     A method that the demo model does not take has no figures, and a note says why. Where an interrupt ends the
@@ -66,7 +66,7 @@ def demo_figures(
     """
     cases = load_suite(SUITE).cases("seen", prompts, 1)
     pipeline = Model(device=device).open()
-    found: dict[Method, DemoFigures] = {}
+    found: dict[Merging, DemoFigures] = {}
     untouched: list[Drawn] = []
     for method in methods:
         drawn = []

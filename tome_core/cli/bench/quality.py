@@ -30,7 +30,7 @@ from ..settings import add_settings
 from .drawing import drawing_method, try_out
 from .findings import Outputs
 from .measuring import measure
-from .methods import OURS, SHARED, UNTOUCHED, LeftOutError, Method, parse_methods
+from .methods import OURS, SHARED, UNTOUCHED, LeftOutError, Merging, parse_methods
 
 DESCRIPTION: Final = """\
 Draw the same prompts from the same noise with the demo model, untouched and merged, and tell how many pictures are
@@ -149,7 +149,7 @@ def _open(model: Model, suite: Suite) -> Reader:
 
 
 def _enter(
-    methods: list[Method], easel: Easel, suite: Suite, cases: list[Case]
+    methods: list[Merging], easel: Easel, suite: Suite, cases: list[Case]
 ) -> tuple[Contest, list[dict[str, str]]]:
     """Return who takes part, after one step of each, and what was left out and why."""
     entries, left_out = [Entry(BASELINE, "baseline")], []

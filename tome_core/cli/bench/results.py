@@ -9,7 +9,7 @@ from typing import Any
 from ...evaluation.metrics import relative_deviation
 from ..machine import Clock, Seconds
 from ..table import table
-from .methods import UNTOUCHED, Method
+from .methods import UNTOUCHED, Merging
 from .on_demo import DemoFigures
 from .probe import Probe
 from .timing import spread
@@ -29,7 +29,7 @@ class Result:
         demo: what the same configuration does to pictures of the demo model, if that was asked for.
     """
 
-    method: Method
+    method: Merging
     probe: Probe
     times: list[Seconds]
     clock: Clock
