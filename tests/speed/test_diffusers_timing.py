@@ -8,8 +8,9 @@ import torch
 
 from tome_core.merging import bipartite_soft_matching_2d
 from tome_core.speed import SpeedConfig, apply_speed, diffusers_guard, diffusers_timing
+from tome_core.speed.diffusers_bench import Place
 from tome_core.speed.diffusers_layout import find_levels
-from tome_core.speed.diffusers_timing import Place, time_level
+from tome_core.speed.diffusers_timing import time_level
 from tome_core.speed.diffusers_twin import bare_twin
 from tome_core.speed.timing import CannotTimeError, stopwatch
 

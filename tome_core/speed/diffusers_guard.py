@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from .config import WHOLE, SpeedConfig
+from .diffusers_bench import Place
 from .diffusers_layout import Level
-from .diffusers_timing import Place, time_level
+from .diffusers_timing import time_level
 from .guard import LevelTimes, Timings
 from .level_report import Grid
 from .plan_making import Matcher

@@ -3,21 +3,15 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .config import WHOLE, SpeedConfig
-from .diffusers_calls import Site
-from .diffusers_layout import block_parts
-from .diffusers_merging import install_merging
-from .diffusers_twin import bare_twin
+from .config import SpeedConfig
+from .diffusers_bench import MATCHING, Bench, Place, Runs
 from .guard import Curve, LevelTimes
-from .level_report import Grid, LevelReport
+from .level_report import Grid
 from .plan_making import Matcher
-from .report import SpeedReport
-from .state import SpeedState
 from .timing import stopwatch
 
 _BUDGET = 2.0  # seconds for a level; larger sizes than that allows are reckoned from the smaller ones
@@ -25,33 +19,8 @@ _ROUNDS = 5  # at most; the fastest counts, since what slows a run down is not t
 _DEARER = 10  # how much more the next size takes than the last: four times the tokens, sixteen times the attention
 _MOST_SIZES = 4  # up to the level's own
 _LARGER = (2, 4)  # times its sides, to learn from where on merging pays where it does not
-_TEXT_ROWS = 77  # always: a longer prompt of a neighbour must not count
-_MATCHING = "matching"
 
-Runs = dict[str, Callable[[], object]]
 Points = dict[str, dict[int, float]]  # of each run: tokens to seconds
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where blocks are timed.
-
-    Attributes:
-        blocks: how many of them the level has.
-        matchings: how often a call matches for each part; more than once where each block matches on its own input.
-        channels: of a token, at the block's input.
-        text_channels: of a row of text; None where no text comes in.
-        features: channels, height and width of what plans are made from.
-        device, dtype: of the tokens.
-    """
-
-    blocks: int
-    matchings: int
-    channels: int
-    text_channels: int | None
-    features: tuple[int, int, int]
-    device: torch.device
-    dtype: torch.dtype
 
 
 @torch.no_grad()
@@ -74,7 +43,7 @@ def time_level(
         CannotTimeError: the device cannot be waited for.
         Exception: whatever the block raises on such an input.
     """
-    clock, bench = stopwatch(place.device), _Bench(block, place, config, matcher)
+    clock, bench = stopwatch(place.device), Bench(block, place, config, matcher)
     points: Points = {}
     began, last = time.perf_counter(), 0.0
     for size in _sizes(grid, config.stride):
@@ -99,7 +68,7 @@ def _new_times(points: Points, parts: list[str], place: Place, grid: Grid) -> Le
     return LevelTimes(
         {part: curves[part] * place.blocks for part in parts},
         {part: curves[f"merged {part}"] * place.blocks for part in parts},
-        curves[_MATCHING] * place.matchings if _MATCHING in curves else Curve(),
+        curves[MATCHING] * place.matchings if MATCHING in curves else Curve(),
         max(max(seconds) for seconds in points.values()),
     )
 
@@ -107,75 +76,6 @@ def _new_times(points: Points, parts: list[str], place: Place, grid: Grid) -> Le
 def _pays(times: LevelTimes, grid: Grid) -> bool:
     verdict = times.verdict(grid[0] * grid[1])
     return verdict is None or not verdict.left_out
-
-
-class _Bench:
-    """A block's twin as it is, and another one that merges."""
-
-    def __init__(self, block: nn.Module, place: Place, config: SpeedConfig, matcher: Matcher | None) -> None:
-        self._place, self._config, self._matcher = place, config, matcher
-        self._state = self._new_state()
-        self._site = Site(1, self._state, self._state_report)
-        self._untouched, self._merging = bare_twin(block), bare_twin(block)
-        install_merging([self._merging], config, self._site, [])
-        found = {part for part, _ in block_parts(block)}
-        self.parts = [part for part in config.parts if part in found or part in WHOLE]
-
-    def runs(self, grid: Grid, scale: float) -> Runs:
-        """Return what is to be timed on a grid that is `scale` times the level's own: it is all made ready."""
-        place, generator = self._place, torch.Generator().manual_seed(0)
-
-        def random(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=generator).to(place.device, place.dtype)
-
-        x = random(1, grid[0] * grid[1], place.channels)
-        text = None if place.text_channels is None else random(1, _TEXT_ROWS, place.text_channels)
-        channels, height, width = place.features
-        features = random(1, channels, math.ceil(height * scale), math.ceil(width * scale))
-        self._site.grid = grid
-        self._state.begin(None)
-        self._state.observe(features)
-        asked = [*self.parts, *(["keys"] if "keys" in self._config.merged_parts else [])]
-        for part in asked:
-            self._state.plan(1, grid, part)
-        runs: Runs = {}
-        for part in self.parts:
-            runs[part] = _Run(self._untouched, part, x, text)
-            runs[f"merged {part}"] = _Run(self._merging, part, x, text)
-        if any(self._config.ratio_of(part) > 0 for part in asked):
-            runs[_MATCHING] = lambda: self._match(features, grid, asked)
-        return runs
-
-    def _match(self, features: Tensor, grid: Grid, parts: list[str]) -> None:
-        state = self._new_state()  # which knows no plan yet
-        state.begin(None)
-        state.observe(features)
-        for part in parts:
-            if self._config.ratio_of(part) > 0:
-                state.plan(1, grid, part)
-
-    def _new_state(self) -> SpeedState:
-        rows = (LevelReport(1, 1, 1, chosen=True),)
-        self._state_report = SpeedReport("", self._config, self._config.metric, rows)
-        return SpeedState(self._config, self._state_report, matcher=self._matcher)
-
-
-@dataclass(frozen=True)
-class _Run:
-    """One run of a part of a block, or of the whole of it."""
-
-    block: nn.Module
-    part: str
-    x: Tensor
-    text: Tensor | None
-
-    def __call__(self) -> None:
-        if self.part in WHOLE:
-            self.block(self.x, encoder_hidden_states=self.text)
-            return
-        for part, module in block_parts(self.block):
-            if part == self.part:
-                module(self.x, **({"encoder_hidden_states": self.text} if part == "cross_attention" else {}))
 
 
 def _sizes(grid: Grid, stride: tuple[int, int]) -> list[Grid]:
