@@ -9,9 +9,9 @@ from .config import SpeedConfig
 from .diffusers_costs import DiffusersCosts
 from .diffusers_guard import DiffusersGuard
 from .diffusers_handle import SpeedHandle
-from .diffusers_layout import find_levels, find_unet
-from .diffusers_report import new_report
+from .diffusers_layout import find_levels, find_unet, text_reaches_first_block
 from .diffusers_schedule import SchedulerWatch
+from .first_report import new_report
 from .guard import Timings
 from .plan_making import Matcher
 from .sentences import cap_sentence
@@ -51,7 +51,8 @@ def apply_speed(
     config = config or SpeedConfig()
     unet = find_unet(model)
     levels = find_levels(unet)
-    report = new_report(unet, levels, config)
+    text_is_early = text_reaches_first_block(unet)
+    report = new_report(type(unet).__name__, levels, config, text_reaches_first_block=text_is_early)
     if config.exceeds_max_ratio:
         warnings.warn(cap_sentence(config), stacklevel=2)
     state = SpeedState(config, report, matcher=matcher)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .config import WHOLE
-from .diffusers_calls import Observation
 from .diffusers_guard import DiffusersGuard
 from .diffusers_hooks import TransformerHooks
-from .diffusers_layout import Level
+from .levels import Level
+from .site import Observation
 from .state import SpeedState
 
 _NOTHING: frozenset[str] = frozenset()

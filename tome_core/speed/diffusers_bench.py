@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from .config import WHOLE, SpeedConfig
-from .diffusers_calls import Site
 from .diffusers_layout import block_parts
 from .diffusers_merging import install_merging
 from .diffusers_twin import bare_twin
 from .level_report import Grid, LevelReport
 from .plan_making import Matcher
 from .report import SpeedReport
+from .site import Site
 from .state import SpeedState
 
 MATCHING = "matching"

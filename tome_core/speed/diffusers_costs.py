@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from ..merging import MergePlan
 from .config import WHOLE, SpeedConfig
 from .costs import Cost, Saving
-from .diffusers_calls import Site
-from .diffusers_layout import Level, block_parts
+from .diffusers_layout import block_parts
 from .diffusers_merging import install_merging
 from .diffusers_twin import bare_twin
 from .flops import flop_counter
 from .level_report import Grid, LevelReport
+from .levels import Level
 from .report import SpeedReport
+from .site import Site
 from .state import SpeedState
 
 _TEXT_ROWS = 77

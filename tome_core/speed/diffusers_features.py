@@ -4,10 +4,12 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from .diffusers_calls import Args, Observation
-from .diffusers_schedule import SchedulerWatch, idle_in_run, read_schedule
+from .diffusers_calls import Args
+from .diffusers_schedule import SchedulerWatch, read_schedule
 from .estimate import CleanEstimate
 from .report import SpeedReport
+from .sentences import idle_in_run
+from .site import Observation
 from .state import SpeedState, Timestep
 
 _NEIGHBOURS = 9  # what the estimate tells of each channel at each token: its own and those around it

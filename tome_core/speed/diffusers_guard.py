@@ -7,10 +7,10 @@ from torch import Tensor
 
 from .config import WHOLE, SpeedConfig
 from .diffusers_bench import Place
-from .diffusers_layout import Level
 from .diffusers_timing import time_level
 from .guard import LevelTimes, Timings
 from .level_report import Grid
+from .levels import Level
 from .plan_making import Matcher
 from .report import SpeedReport
 from .sentences import left_out_sentence

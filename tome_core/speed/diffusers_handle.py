@@ -10,14 +10,16 @@ from .call_times import CallClock
 from .compiling import drop_compiled_calls, is_compiled, is_compiling, outside
 from .config import SpeedConfig
 from .diffusers_ahead import make_ahead
-from .diffusers_calls import Args, Kwargs, Observation, argument
+from .diffusers_calls import Args, Kwargs, argument
 from .diffusers_features import ModelFeatures
 from .diffusers_guard import DiffusersGuard
 from .diffusers_hooks import TransformerHooks
-from .diffusers_layout import Level, first_transformer, transformer_blocks
+from .diffusers_layout import first_transformer, transformer_blocks
 from .diffusers_schedule import SchedulerWatch
 from .guard import LevelTimes
+from .levels import Level
 from .report import SpeedReport
+from .site import Observation
 from .state import SpeedState
 
 

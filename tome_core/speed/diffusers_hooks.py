@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .config import SpeedConfig
-from .diffusers_calls import Args, Kwargs, Observation, Site, argument
+from .diffusers_calls import Args, Kwargs, argument
 from .diffusers_guard import DiffusersGuard
 from .diffusers_layout import transformer_blocks
 from .diffusers_merging import install_merging
@@ -14,6 +14,7 @@ from .diffusers_parts import PartHooks
 from .diffusers_spans import SpanHooks
 from .level_report import Grid
 from .report import SpeedReport
+from .site import Observation, Site
 from .state import SpeedState
 
 

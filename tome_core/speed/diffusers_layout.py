@@ -4,44 +4,14 @@ Classes are told by name, so that nothing here needs diffusers to be installed, 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from torch import nn
 
 from ..errors import UnsupportedModelError
 from .compiling import uncompiled
+from .levels import Level
 
 _SUPPORTED = "a UNet with down_blocks of BasicTransformerBlocks (SD 1.x, SD 2.x, SDXL), or a pipeline with such a unet"
-
-
-@dataclass(frozen=True)
-class Level:
-    """One resolution of the UNet at which it has transformer blocks.
-
-    Attributes:
-        number: 1 is the finest such level.
-        downsample: latent pixels per token and side.
-        transformers: the Transformer2DModels of the level, in the order in which they run.
-    """
-
-    number: int
-    downsample: int
-    transformers: tuple[nn.Module, ...]
-
-    @property
-    def blocks(self) -> tuple[nn.Module, ...]:
-        """The BasicTransformerBlocks of the level, in the order in which they run."""
-        return tuple(block for transformer in self.transformers for block in transformer_blocks(transformer))
-
-    def grid(self, latent_height: int, latent_width: int) -> tuple[int, int]:
-        """Return height and width in tokens; each downsampling rounds up."""
-        factor = self.downsample
-        return -(-latent_height // factor), -(-latent_width // factor)
-
-    @property
-    def parts(self) -> frozenset[str]:
-        """The names in `SpeedConfig.parts` for what the blocks of the level have."""
-        return frozenset(name for block in self.blocks for name, _ in block_parts(block))
 
 
 def find_unet(model: object) -> nn.Module:
@@ -71,7 +41,7 @@ def find_levels(unet: nn.Module) -> tuple[Level, ...]:
     if not levels:
         stages = sorted({type(stage).__name__ for _, stage in _stages(unet)})
         raise UnsupportedModelError(f"model must be {_SUPPORTED}, got {type(unet).__name__} of {', '.join(stages)}")
-    return tuple(Level(i, downsample, tuple(found)) for i, (downsample, found) in enumerate(levels, start=1))
+    return tuple(_new_level(number, *found) for number, found in enumerate(levels, start=1))
 
 
 def find_family(unet: nn.Module) -> str:
@@ -89,6 +59,11 @@ def find_family(unet: nn.Module) -> str:
 def first_transformer(unet: nn.Module) -> nn.Module:
     """Return the Transformer2DModel that runs first. Before it, a UNet has mixed in no text by attention."""
     return next(m for _, stage in _stages(unet) for m in stage.modules() if transformer_blocks(m))
+
+
+def text_reaches_first_block(unet: nn.Module) -> bool:
+    """Return whether the time embedding carries text or a class, as SDXL's carries pooled text."""
+    return any(getattr(unet, name, None) is not None for name in ("add_embedding", "class_embedding"))
 
 
 def transformer_blocks(module: nn.Module) -> list[nn.Module]:
@@ -109,6 +84,12 @@ def block_parts(block: nn.Module) -> list[tuple[str, nn.Module]]:
     return [
         (part, modules[name]) for part, name in ((first, "attn1"), (second, "attn2"), ("mlp", "ff")) if name in modules
     ]
+
+
+def _new_level(number: int, downsample: int, transformers: list[nn.Module]) -> Level:
+    blocks = tuple(block for transformer in transformers for block in transformer_blocks(transformer))
+    parts = frozenset(name for block in blocks for name, _ in block_parts(block))
+    return Level(number, downsample, tuple(transformers), blocks, parts)
 
 
 def _stages(unet: nn.Module) -> Iterator[tuple[int, nn.Module]]:

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..merging import MergePlan
-from .diffusers_calls import Args, Kwargs, Site, argument, part_obstacle, with_hidden_states
+from .diffusers_calls import Args, Kwargs, argument, part_obstacle, with_hidden_states
 from .level_report import Grid
+from .site import Site
 
 
 class PartHooks:

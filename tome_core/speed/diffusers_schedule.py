@@ -1,16 +1,13 @@
 """How noisy a model's inputs are at each timestep, and what the model predicts: read from its pipeline's scheduler."""
 
 import weakref
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .config import SpeedConfig
 from .estimate import PREDICTION_TYPES
-from .refresh import is_kept
 
 
 @dataclass(frozen=True)
@@ -62,21 +59,6 @@ class SchedulerWatch:
     def timesteps(self) -> list[float]:
         """The timesteps of the run that was seen last."""
         return self._timesteps.tolist() if isinstance(self._timesteps, Tensor) else []
-
-
-def idle_in_run(config: SpeedConfig, percents: Sequence[float]) -> Iterator[str]:
-    """Yield a sentence for each setting that has no effect in a run whose steps are at these fractions of it."""
-    steps = sorted(set(percents))
-    if config.metric == "estimate" and len(steps) < 3:
-        yield "metric estimate sees the noisy latent alone in runs of fewer than three steps"
-    pairs = zip(steps[1:], steps, strict=False)  # each step with the one before it
-    if config.refresh > 1 and not any(is_kept(1, config.refresh, *pair) for pair in pairs):
-        yield f"refresh has no effect in a run of {len(steps)} steps: each changes the picture too much"
-    if steps and not any(config.start_percent <= percent <= config.end_percent for percent in steps):
-        yield (
-            f"no step of a run of {len(steps)} is between start_percent {config.start_percent:g} and end_percent "
-            f"{config.end_percent:g}: nothing merges in it"
-        )
 
 
 def read_schedule(scheduler: object) -> Schedule:

@@ -5,7 +5,8 @@ from torch.utils.hooks import RemovableHandle
 
 from ..merging import MergePlan
 from ..merging.kernels import add_gathered
-from .diffusers_calls import Args, Kwargs, Site, argument, span_obstacle, with_hidden_states
+from .diffusers_calls import Args, Kwargs, argument, span_obstacle, with_hidden_states
+from .site import Site
 
 
 class SpanHooks:

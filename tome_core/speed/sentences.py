@@ -1,10 +1,11 @@
 """What a report says in words of a config: what is capped, what falls short, what has no effect, and why."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from .call_times import CallTimes, Size
 from .config import SpeedConfig
 from .guard import LevelTimes, Verdict
+from .refresh import is_kept
 
 PIXELS = 8  # of the picture per latent pixel and side, in every Stable Diffusion
 
@@ -55,6 +56,21 @@ def idle_settings(config: SpeedConfig) -> Iterator[str]:
         yield "refresh has no effect on metric block, whose every block looks at its own input"
     if config.proportional and (not config.weighs_keys or config.kv_downsample > 1):
         yield "proportional has no effect: no keys are merged"
+
+
+def idle_in_run(config: SpeedConfig, percents: Sequence[float]) -> Iterator[str]:
+    """Yield a sentence for each setting that has no effect in a run whose steps are at these fractions of it."""
+    steps = sorted(set(percents))
+    if config.metric == "estimate" and len(steps) < 3:
+        yield "metric estimate sees the noisy latent alone in runs of fewer than three steps"
+    pairs = zip(steps[1:], steps, strict=False)  # each step with the one before it
+    if config.refresh > 1 and not any(is_kept(1, config.refresh, *pair) for pair in pairs):
+        yield f"refresh has no effect in a run of {len(steps)} steps: each changes the picture too much"
+    if steps and not any(config.start_percent <= percent <= config.end_percent for percent in steps):
+        yield (
+            f"no step of a run of {len(steps)} is between start_percent {config.start_percent:g} and end_percent "
+            f"{config.end_percent:g}: nothing merges in it"
+        )
 
 
 def ratios_of(config: SpeedConfig) -> str:
