@@ -11,7 +11,7 @@ is_compiling: Callable[[], bool] = getattr(torch.compiler, "is_compiling", bool)
 _REASON = "token merging makes its plans outside the compiled call: compile the model without fullgraph=True"
 
 
-def outside(function: Callable[..., None]) -> Callable[..., None]:
+def outside(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that runs uncompiled wherever it is called."""
     disable: Any = torch.compiler.disable
     takes_reason = "reason" in inspect.signature(disable).parameters  # older torch gives none

@@ -8,7 +8,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ..merging import MergePlan
 from .diffusers_calls import Args, Kwargs, argument, part_obstacle, with_hidden_states
-from .level_report import Grid
+from .key_weights import every_nth, log_sizes
 from .site import Site
 
 
@@ -81,7 +81,7 @@ class KeyHooks:
             site.note(f"keys ran unmerged, {obstacle}")
             return None
         factor = self._config.kv_downsample
-        changed = self._merged(x) if factor == 1 else {"encoder_hidden_states": _downsample(x, site.grid, factor)}
+        changed = self._merged(x) if factor == 1 else {"encoder_hidden_states": every_nth(x, site.grid, factor)}
         if changed:
             site.enter("keys", changed["encoder_hidden_states"].shape[1])
         return args, kwargs | changed
@@ -111,13 +111,5 @@ class SpanWeightHooks:
 
 
 def _weights(plan: MergePlan, x: Tensor) -> Kwargs:
-    """Return the argument that adds to the logits [B, 1, M] of merged keys the logarithms of their sizes.
-
-    Proportional attention (Bolya et al. 2023, "Token Merging: Your ViT But Faster", section 3, eq. 1).
-    """
-    return {} if plan.kept == plan.tokens else {"attention_mask": plan.sizes.log().to(x.dtype).unsqueeze(1)}
-
-
-def _downsample(x: Tensor, grid: Grid, factor: int) -> Tensor:
-    """Return [B, K, C]: every `factor`-th token of every `factor`-th row of x [B, N, C] on a grid."""
-    return x.unflatten(1, grid)[:, ::factor, ::factor].flatten(1, 2)
+    """Return the argument that lets merged keys count by their sizes."""
+    return {} if plan.kept == plan.tokens else {"attention_mask": log_sizes(plan, x)}

@@ -1,0 +1,70 @@
+"""Token merging on the patcher protocol that ComfyUI and Forge share: `patch_speed(model, config)` gives a clone."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from .config import SpeedConfig
+from .first_report import new_report
+from .patcher_layout import find_family, find_layout, find_unet
+from .patcher_wrappers import KEY, SpeedWrappers
+from .report import SpeedReport
+
+__all__ = ["Patcher", "find_family", "patch_speed"]
+
+_AROUND_RUN, _AROUND_CALL = "outer_sample", "apply_model"  # as the host names the places of its wrappers
+
+
+class Patcher(Protocol):
+    """What of a host's patcher is used: ComfyUI's ModelPatcher has it."""
+
+    model: Any
+    model_options: dict[str, Any]
+    wrappers: dict[str, dict[str, list[Callable[..., Any]]]]
+
+    def clone(self) -> Any:
+        """Return another patcher of the same model."""
+        ...
+
+    def add_wrapper_with_key(self, wrapper_type: str, key: str, wrapper: Callable[..., Any]) -> None:
+        """Put a callable around a place that the host names."""
+        ...
+
+
+AnyPatcher = TypeVar("AnyPatcher", bound=Patcher)
+
+
+def patch_speed(
+    model: AnyPatcher,
+    config: SpeedConfig | None = None,
+    *,
+    on_end: Callable[[SpeedReport], None] | None = None,
+) -> tuple[AnyPatcher, SpeedReport]:
+    """Return a clone of a patcher that merges tokens, and the report that fills in as it samples.
+
+    Bolya & Hoffman 2023, "Token Merging for Fast Stable Diffusion". Neither `model` nor the network that it shares with
+    its clones is changed. An earlier merging of ours is replaced: with a neutral config what comes back is a plain
+    clone. Other packs' patches stay, and see every token; where one of them does not go together with merging, that
+    part steps aside and the report says so. It tells of all runs of the clone, and of clones made of it.
+
+    Args:
+        model: a patcher of a UNet with transformer blocks (SD 1.x, SD 2.x, SDXL).
+        config: what to merge; None for the defaults.
+        on_end: is called with the report when a sampling run is over, also when it failed or was interrupted.
+
+    Raises:
+        UnsupportedModelError: the model has no such UNet, as DiT models.
+        ValueError: the config names a level that the model lacks.
+    """
+    config = config or SpeedConfig()
+    unet = find_unet(model)
+    layout = find_layout(unet)
+    text_is_early = layout.text_reaches_first_block
+    report = new_report(type(unet).__name__, layout.levels, config, text_reaches_first_block=text_is_early)
+    clone = model.clone()
+    for wrappers in clone.wrappers.values():
+        wrappers.pop(KEY, None)
+    if not config.is_neutral:
+        ours = SpeedWrappers(config, report, layout, on_end=on_end)
+        clone.add_wrapper_with_key(_AROUND_RUN, KEY, ours.around_run)
+        clone.add_wrapper_with_key(_AROUND_CALL, KEY, ours.around_call)
+    return clone, report
