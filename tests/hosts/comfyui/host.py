@@ -11,8 +11,6 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from tests.hosts.comfyui.start import declare_operators
-
 SD15 = {
     "model_channels": 32,
     "channel_mult": [1, 2, 4, 4],
@@ -64,6 +62,8 @@ def missing() -> str | None:
 @functools.cache
 def open_host() -> Any:
     """Import ComfyUI for a CPU; return what must stay alive."""
+    from tests.hosts.comfyui.start import declare_operators
+
     library = declare_operators()
     sys.path.append(os.environ["COMFYUI_PATH"])
     from comfy.cli_args import args
