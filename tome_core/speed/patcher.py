@@ -4,7 +4,10 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from .config import SpeedConfig
+from .diffusers_costs import DiffusersCosts
+from .diffusers_guard import DiffusersGuard
 from .first_report import new_report
+from .patcher_blocks import plain_levels
 from .patcher_layout import find_family, find_layout, find_unet
 from .patcher_wrappers import KEY, SpeedWrappers
 from .report import SpeedReport
@@ -64,7 +67,10 @@ def patch_speed(
     for wrappers in clone.wrappers.values():
         wrappers.pop(KEY, None)
     if not config.is_neutral:
-        ours = SpeedWrappers(config, report, layout, on_end=on_end)
+        blocks = plain_levels(layout.levels)
+        report.costs = DiffusersCosts(config, tuple(level for level in blocks if level.number in config.levels))
+        guard = DiffusersGuard(config, report, blocks) if config.guard else None
+        ours = SpeedWrappers(config, report, layout, guard, on_end)
         clone.add_wrapper_with_key(_AROUND_RUN, KEY, ours.around_run)
         clone.add_wrapper_with_key(_AROUND_CALL, KEY, ours.around_call)
     return clone, report

@@ -13,7 +13,7 @@ from torch import Tensor
 
 SD15 = {
     "model_channels": 32,
-    "channel_mult": [1, 2, 4, 4],
+    "channel_mult": [1, 2, 2, 2],
     "num_res_blocks": [2, 2, 2, 2],
     "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
     "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
@@ -26,7 +26,7 @@ SD15 = {
 }
 SDXL = {
     "model_channels": 32,
-    "channel_mult": [1, 2, 4],
+    "channel_mult": [1, 2, 2],
     "num_res_blocks": [2, 2, 2],
     "transformer_depth": [0, 0, 2, 2, 4, 4],
     "transformer_depth_output": [0, 0, 0, 2, 2, 2, 4, 4, 4],
@@ -75,9 +75,17 @@ def open_host() -> Any:
 
 
 def new_model(shape: str = "sd15", dtype: torch.dtype = torch.float32) -> Any:
-    """Return a ModelPatcher of a random UNet, always the same."""
+    """Return a ModelPatcher of a random UNet, always the same; all of them share it, as in a server."""
     open_host()
-    from comfy import model_management, model_patcher, supported_models
+    from comfy import model_management, model_patcher
+
+    device = model_management.get_torch_device()
+    return model_patcher.ModelPatcher(_base_model(shape, dtype), load_device=device, offload_device=device)
+
+
+@functools.cache
+def _base_model(shape: str, dtype: torch.dtype) -> Any:
+    from comfy import supported_models
 
     kind = {"sd15": supported_models.SD15, "sdxl": supported_models.SDXL}[shape]
     settings = {**_ALWAYS, **SHAPES[shape]}
@@ -85,8 +93,7 @@ def new_model(shape: str = "sd15", dtype: torch.dtype = torch.float32) -> Any:
     config.set_inference_dtype(dtype, None)
     model = config.get_model({}, "", device="cpu")
     fill(model.diffusion_model)
-    device = model_management.get_torch_device()
-    return model_patcher.ModelPatcher(model.eval(), load_device=device, offload_device=device)
+    return model.eval()
 
 
 def fill(network: torch.nn.Module) -> None:

@@ -1,0 +1,50 @@
+"""What merging saves in a patcher's model, counted and timed."""
+
+import pytest
+
+from tome_core.speed import Curve, LevelTimes, SpeedConfig, diffusers_guard
+from tome_core.speed.diffusers_timing import time_level
+from tome_core.speed.patcher import patch_speed
+
+
+@pytest.mark.parametrize("form", [{}, {"parts": ("attention", "mlp")}, {"parts": "block"}, {"kv_downsample": 2}])
+@pytest.mark.parametrize("shape", ["sd15", "sdxl"])
+def test_operations_and_memory_are_counted(host, shape, form):
+    clone, report = patch_speed(host.new_model(shape), SpeedConfig(**form))
+    host.sample(clone, steps=1)
+    ((grid, saving),) = report.savings(1).items()
+    assert grid == ((16, 16) if shape == "sd15" else (8, 8))
+    assert 0 < saving.merged.flops < saving.untouched.flops
+    assert saving.merged.score_bytes < saving.untouched.score_bytes
+    assert "GFLOP saved a row" in str(report)
+
+
+def test_a_report_keeps_no_weights(host):
+    _, report = patch_speed(host.new_model())
+    blocks = [block for block, _ in report.costs._blocks.values()]
+    assert blocks and all(weight.is_meta for block in blocks for weight in block.parameters())
+
+
+def test_the_guard_times_blocks_and_changes_nothing_else(host, monkeypatch, traces):
+    monkeypatch.setattr(diffusers_guard, "time_level", time_level)
+    model = host.new_model()
+    before = traces(model.model.diffusion_model)
+    clone, report = patch_speed(model, SpeedConfig(parts=("attention", "mlp"), guard=True))
+    host.sample(clone, steps=3)
+    assert report.levels[0].verdicts[16, 16].left_out <= {"attention", "mlp"}
+    assert not any("failed aside" in note for note in report.notes)
+    assert traces(model.model.diffusion_model) == before
+
+
+@pytest.mark.parametrize("form", [{"parts": ("attention", "mlp")}, {"parts": "block"}, {"kv_ratio": 0.5}])
+def test_what_the_guard_leaves_out_runs_on_every_token(host, monkeypatch, form):
+    def costs(block, place, grid, config, matcher=None):
+        parts = config.parts
+        return LevelTimes(dict.fromkeys(parts, Curve(linear=1.0)), dict.fromkeys(parts, Curve(linear=2.0)))
+
+    monkeypatch.setattr(diffusers_guard, "time_level", costs)
+    model = host.new_model()
+    clone, report = patch_speed(model, SpeedConfig(**form, guard=True))
+    assert (host.sample(clone) == host.sample(model)).all()
+    assert report.merged_calls == 0 and any("no gain" in note for note in report.notes)
+    assert report.call_times
