@@ -29,10 +29,12 @@ class PlainAttention(nn.Module):
     ) -> Tensor:
         """Return [B, N, C] for x [B, N, C], a context [B, L, D] (None: x itself) and what is added to its logits."""
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        projected = self.to_q(hidden_states), self.to_k(context), self.to_v(context)
+        run = dict(self.named_children())
+        projected = run["to_q"](hidden_states), run["to_k"](context), run["to_v"](context)
         q, k, v = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in projected)
         mask = None if attention_mask is None else attention_mask.unsqueeze(1)
-        return self.to_out(functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
+        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return run["to_out"](attended.transpose(1, 2).flatten(2))
 
 
 class PlainBlock(nn.Module):
@@ -50,10 +52,11 @@ class PlainBlock(nn.Module):
     def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None) -> Tensor:
         """Return [B, N, C] for x [B, N, C] and a text [B, L, D]."""
         x, text = hidden_states, encoder_hidden_states
-        x = x + self.attn1(self.norm1(x), encoder_hidden_states=text if self.only_cross_attention else None)
-        if "attn2" in self._modules:
-            x = x + self.attn2(self.norm2(x), encoder_hidden_states=text)
-        return x + self.ff(self.norm3(x))
+        run = dict(self.named_children())
+        x = x + run["attn1"](run["norm1"](x), encoder_hidden_states=text if self.only_cross_attention else None)
+        if "attn2" in run:
+            x = x + run["attn2"](run["norm2"](x), encoder_hidden_states=text)
+        return x + run["ff"](run["norm3"](x))
 
 
 def plain_levels(levels: tuple[Level, ...]) -> tuple[Level, ...]:
