@@ -88,12 +88,33 @@ def _base_model(shape: str, dtype: torch.dtype) -> Any:
     from comfy import supported_models
 
     kind = {"sd15": supported_models.SD15, "sdxl": supported_models.SDXL}[shape]
-    settings = {**_ALWAYS, **SHAPES[shape]}
-    config = type(f"Tiny{kind.__name__}", (kind,), {"unet_config": settings})(dict(settings))
-    config.set_inference_dtype(dtype, None)
-    model = config.get_model({}, "", device="cpu")
+    model = _new_base_model(kind, {**_ALWAYS, **SHAPES[shape]}, dtype)
     fill(model.diffusion_model)
-    return model.eval()
+    return model
+
+
+def _new_base_model(kind: Any, settings: dict[str, Any], dtype: torch.dtype) -> Any:
+    config = type(f"Tiny{kind.__name__}", (kind,), {"unet_config": settings, "unet_extra_config": {}})(dict(settings))
+    config.set_inference_dtype(dtype, None)
+    return config.get_model({}, "", device="cpu").eval().requires_grad_(False)
+
+
+def demo_model() -> Any:
+    """Return a ModelPatcher of the demo model's denoiser, read by ComfyUI's own code from our checkpoint."""
+    open_host()
+    from comfy import model_detection, model_management, model_patcher, supported_models
+    from safetensors.torch import load_file
+
+    from tome_core.demo.loader import CHECKPOINT
+
+    prefix = "model.diffusion_model."
+    weights = {name: weight.float() for name, weight in load_file(CHECKPOINT).items() if name.startswith(prefix)}
+    settings: Any = model_detection.detect_unet_config(weights, prefix)
+    settings |= {"num_heads": 2, "num_head_channels": -1}
+    model = _new_base_model(supported_models.SD15, settings, torch.float32)
+    model.diffusion_model.load_state_dict({name.removeprefix(prefix): weight for name, weight in weights.items()})
+    device = model_management.get_torch_device()
+    return model_patcher.ModelPatcher(model, load_device=device, offload_device=device)
 
 
 def fill(network: torch.nn.Module) -> None:
