@@ -99,7 +99,7 @@ def _new_base_model(kind: Any, settings: dict[str, Any], dtype: torch.dtype) -> 
     return config.get_model({}, "", device="cpu").eval().requires_grad_(False)
 
 
-def demo_model() -> Any:
+def demo_model(dtype: torch.dtype = torch.float32) -> Any:
     """Return a ModelPatcher of the demo model's denoiser, read by ComfyUI's own code from our checkpoint."""
     open_host()
     from comfy import model_detection, model_management, model_patcher, supported_models
@@ -111,7 +111,7 @@ def demo_model() -> Any:
     weights = {name: weight.float() for name, weight in load_file(CHECKPOINT).items() if name.startswith(prefix)}
     settings: Any = model_detection.detect_unet_config(weights, prefix)
     settings |= {"num_heads": 2, "num_head_channels": -1}
-    model = _new_base_model(supported_models.SD15, settings, torch.float32)
+    model = _new_base_model(supported_models.SD15, settings, dtype)
     model.diffusion_model.load_state_dict({name.removeprefix(prefix): weight for name, weight in weights.items()})
     device = model_management.get_torch_device()
     return model_patcher.ModelPatcher(model, load_device=device, offload_device=device)
