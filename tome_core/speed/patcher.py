@@ -8,6 +8,7 @@ from .diffusers_costs import DiffusersCosts
 from .diffusers_guard import DiffusersGuard
 from .first_report import new_report
 from .patcher_blocks import plain_levels
+from .patcher_function import SLOT, FunctionWrapper
 from .patcher_layout import find_family, find_layout, find_unet
 from .patcher_wrappers import KEY, SpeedWrappers
 from .report import SpeedReport
@@ -18,18 +19,13 @@ _AROUND_RUN, _AROUND_CALL = "outer_sample", "apply_model"  # as the host names t
 
 
 class Patcher(Protocol):
-    """What of a host's patcher is used: ComfyUI's ModelPatcher has it."""
+    """What every patcher has. Where it has keyed wrappers as well, as ComfyUI's, these are used."""
 
     model: Any
     model_options: dict[str, Any]
-    wrappers: dict[str, dict[str, list[Callable[..., Any]]]]
 
     def clone(self) -> Any:
         """Return another patcher of the same model."""
-        ...
-
-    def add_wrapper_with_key(self, wrapper_type: str, key: str, wrapper: Callable[..., Any]) -> None:
-        """Put a callable around a place that the host names."""
         ...
 
 
@@ -52,7 +48,8 @@ def patch_speed(
     Args:
         model: a patcher of a UNet with transformer blocks (SD 1.x, SD 2.x, SDXL).
         config: what to merge; None for the defaults.
-        on_end: is called with the report when a sampling run is over, also when it failed or was interrupted.
+        on_end: is called with the report when a sampling run is over, also when it failed or was interrupted. Forge
+            tells of no runs, and so it is never called there.
 
     Raises:
         UnsupportedModelError: the model has no such UNet, as DiT models.
@@ -64,13 +61,31 @@ def patch_speed(
     text_is_early = layout.text_reaches_first_block
     report = new_report(type(unet).__name__, layout.levels, config, text_reaches_first_block=text_is_early)
     clone = model.clone()
-    for wrappers in clone.wrappers.values():
-        wrappers.pop(KEY, None)
+    _take_away(clone)
     if not config.is_neutral:
         blocks = plain_levels(layout.levels)
         report.costs = DiffusersCosts(config, tuple(level for level in blocks if level.number in config.levels))
         guard = DiffusersGuard(config, report, blocks) if config.guard else None
         ours = SpeedWrappers(config, report, layout, guard, on_end)
+        _put_around(clone, ours)
+    return clone, report
+
+
+def _put_around(clone: Any, ours: SpeedWrappers) -> None:
+    """Put our wrappers around the runs and calls of a clone, or into the one slot that its host has."""
+    if hasattr(clone, "add_wrapper_with_key"):
         clone.add_wrapper_with_key(_AROUND_RUN, KEY, ours.around_run)
         clone.add_wrapper_with_key(_AROUND_CALL, KEY, ours.around_call)
-    return clone, report
+    else:
+        clone.model_options[SLOT] = FunctionWrapper(ours, clone.model, clone.model_options.get(SLOT))
+
+
+def _take_away(clone: Any) -> None:
+    """Take an earlier merging of ours off a clone."""
+    for wrappers in getattr(clone, "wrappers", {}).values():
+        wrappers.pop(KEY, None)
+    in_slot = clone.model_options.get(SLOT)
+    if isinstance(in_slot, FunctionWrapper):
+        clone.model_options[SLOT] = in_slot.other
+        if in_slot.other is None:
+            del clone.model_options[SLOT]

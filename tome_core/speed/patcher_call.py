@@ -1,7 +1,7 @@
 """One model call of a patcher: the state that its patches share, which travels in the call's own options."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ class SpeedCall:
         state: makes the plans.
         others: the patches of other packs.
         guard: decides what is left out; None where everything merges.
+        other_attention: what another pack has in the host's slot for that; None where it is empty.
         text: [B, L, D], which the call draws from; None where it has none.
         observation: what plans are made from, as it is met.
         key_weights: [B, 1, M], what the attention that comes next is to add to its logits.
@@ -42,6 +43,7 @@ class SpeedCall:
     state: SpeedState
     others: OtherPatches
     guard: DiffusersGuard | None = None
+    other_attention: Callable[..., Tensor] | None = None
     text: Tensor | None = None
     observation: Observation = field(default_factory=Observation)
     key_weights: Tensor | None = None

@@ -38,6 +38,8 @@ def hooked(network: nn.Module, call: SpeedCall) -> Iterator[None]:
 
 def needs_hooks(call: SpeedCall) -> bool:
     """Return whether anything in a call is beyond the patch points."""
+    if not call.state.is_active:
+        return False
     parts, config = set(call.config.parts), call.config
     merges_mlp = "mlp" in parts and config.ratio_of("mlp") > 0
     return merges_mlp or bool(parts & set(WHOLE)) or call.report.metric in ("first_block", "block")

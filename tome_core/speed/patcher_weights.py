@@ -5,26 +5,19 @@ from typing import Any
 
 from torch import Tensor
 
-from .patcher_call import SpeedCall
+from .patcher_call import call_in
 
 OVERRIDE = "optimized_attention_override"
 Attention = Callable[..., Tensor]
 
 
-def weighed(call: SpeedCall, other: Callable[..., Tensor] | None) -> Callable[..., Tensor]:
-    """Return an override for one call that weighs merged keys, and goes on with another pack's where there is one.
-
-    Args:
-        call: holds the weights [B, 1, M] of the attention that comes next.
-        other: what is in the slot; None where it is empty.
-    """
-
-    def attend(func: Attention, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any) -> Tensor:
+def weigh_keys(func: Attention, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **kwargs: Any) -> Tensor:
+    """Return the attention with merged keys counting by their sizes; go on with another pack's where there is one."""
+    call = call_in(kwargs.get("transformer_options") or {})
+    if call is not None and call.key_weights is not None:
         weights, call.key_weights = call.key_weights, None
-        if weights is not None and not args and kwargs.get("mask") is None:
+        if not args and kwargs.get("mask") is None:
             kwargs["mask"] = weights
-        if other is not None:
-            return other(func, q, k, v, heads, *args, **kwargs)
-        return func(q, k, v, heads, *args, **kwargs)
-
-    return attend
+    if call is not None and call.other_attention is not None:
+        return call.other_attention(func, q, k, v, heads, *args, **kwargs)
+    return func(q, k, v, heads, *args, **kwargs)

@@ -26,7 +26,7 @@ from .patcher_forwards import hooked, needs_hooks
 from .patcher_layout import Layout
 from .patcher_others import Options, OtherPatches, Patch, with_patches
 from .patcher_run import RUN, RunMemory, SpeedRun
-from .patcher_weights import OVERRIDE, weighed
+from .patcher_weights import OVERRIDE, weigh_keys
 from .report import SpeedReport
 
 KEY = "tome_speed"  # under which the host keeps the wrappers of a clone
@@ -68,7 +68,7 @@ class SpeedWrappers:
 
     def around_run(self, executor: Any, *given: Any, **named: Any) -> Tensor:
         """Run the host's sampling, as its OUTER_SAMPLE wrapper."""
-        options = executor.class_obj.model_options.setdefault("transformer_options", {})
+        options = getattr(executor.class_obj, "model_options", {}).setdefault("transformer_options", {})
         options[RUN] = SpeedRun(self._config, self._report, is_told=True)
         try:
             return executor(*given, **named)
@@ -94,7 +94,7 @@ class SpeedWrappers:
             self._report.note("a model input that is no batch of images [B, C, height, width] merges nothing")
             return executor(x, t, c_concat, c_crossattn, control, options, **named)
         run: SpeedRun = options.get(RUN) or self._untold
-        memory = run(model.model_sampling, options.get("sample_sigmas"))
+        memory = run(_model_sampling(model), options.get("sample_sigmas"))
         try:
             call = self._begin(memory, x, t, c_crossattn, OtherPatches(options))
             is_compiled = call.others.compiles(model.diffusion_model)
@@ -102,7 +102,7 @@ class SpeedWrappers:
                 step_back(self._config, self._report)
             offer_latent(call, x, memory.estimates)
             network = uncompiled(model.diffusion_model)
-            with nullcontext() if is_compiled or not needs_hooks(call) else hooked(network, call):
+            with hooked(network, call) if needs_hooks(call) and not is_compiled else nullcontext():
                 ours = self._options(call, options, is_compiled=is_compiled)
                 output = executor(x, t, c_concat, c_crossattn, control, ours, **named)
         except BaseException:
@@ -116,14 +116,15 @@ class SpeedWrappers:
         if self._guard is not None:
             self._guard.begin()
             memory.clock.begin((len(x), x.shape[2], x.shape[3]), x.device, merges=memory.state.is_active)
-        return SpeedCall(self._config, self._report, self._layout, memory.state, others, self._guard, text)
+        return SpeedCall(self._config, self._report, self._layout, memory.state, others, guard=self._guard, text=text)
 
     def _options(self, call: SpeedCall, options: Options, *, is_compiled: bool) -> Options:
         """Return the options of a call with all that its patches need."""
         first, last = (_FIRST, _LAST) if not is_compiled else (_outside(_FIRST), _outside(_LAST))
         ours = {**with_patches(options, first, last), CALL: call}
         if self._config.weighs_keys:
-            ours[OVERRIDE] = weighed(call, options.get(OVERRIDE))
+            call.other_attention = options.get(OVERRIDE)
+            ours[OVERRIDE] = _uncompiled_patch(weigh_keys) if is_compiled else weigh_keys
         return ours
 
     def _end(self, call: SpeedCall, memory: RunMemory, output: Tensor) -> None:
@@ -140,6 +141,11 @@ def step_back(config: SpeedConfig, report: SpeedReport) -> None:
     if set(config.parts) & {"mlp", *WHOLE}:
         left = "attention apart" if set(config.parts) & set(WHOLE) else "the other parts alone"
         report.note(f"{', '.join(config.parts)} merges {left}: the model is compiled, and has no patch point for more")
+
+
+def _model_sampling(model: Any) -> Any:
+    """Return the noise levels of a host's model: ComfyUI and Forge name them differently."""
+    return model.model_sampling if hasattr(model, "model_sampling") else model.predictor
 
 
 @functools.cache

@@ -16,9 +16,9 @@ Options = dict[str, Any]
 
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Tensor | None = None, **options: Any) -> Tensor:
     """Return attention [B, N, C]; the host lets one override stand in for it."""
-    override = (options.pop("transformer_options", None) or {}).get("optimized_attention_override")
-    if override is not None:
-        return override(attend, q, k, v, heads, mask=mask)
+    override = (options.get("transformer_options") or {}).get("optimized_attention_override")
+    if override is not None and not options.pop("is_inside", False):
+        return override(attend, q, k, v, heads, mask=mask, is_inside=True, **options)
     q, k, v = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     mask = None if mask is None else mask.unsqueeze(1)
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
