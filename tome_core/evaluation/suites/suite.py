@@ -12,7 +12,15 @@ from ..cases import Case
 
 Split = Literal["seen", "held-out"]
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
-SUITES: Final = ("single", "two-colours", "two-colours-apart", "two-patterns", "two-sizes", "three-objects", "object-binding")
+SUITES: Final = (
+    "single",
+    "two-colours",
+    "two-colours-apart",
+    "two-patterns",
+    "two-sizes",
+    "three-objects",
+    "object-binding",
+)
 _FOLDER: Final = Path(__file__).parent
 _JUDGED: Final = ("colour",)
 
