@@ -34,6 +34,7 @@ COMMANDS: Final = (
     ),
     Command("bench speed", ".bench.speed", "what merging is worth on this machine, beside tomesd, in one run"),
     Command("bench quality", ".bench.quality", "what merging does to pictures, judged and measured on the demo model"),
+    Command("bench binding", ".bench.binding", "what binding does to pictures: judged on the demo model, or on yours"),
 )
 _EXAMPLES: Final = """\
 start here:

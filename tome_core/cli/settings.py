@@ -37,7 +37,15 @@ def new_binding_config(arguments: argparse.Namespace) -> BindingConfig:
 
     Raises `UserError` in the config's own words.
     """
-    return _new(BindingConfig, {setting.name: getattr(arguments, setting.name) for setting in fields(BindingConfig)})
+    return bound_config({name: getattr(arguments, name) for name in binding_setting_names()})
+
+
+def bound_config(values: Mapping[str, Any]) -> BindingConfig:
+    """Return the binding config with the given fields; None stands for the default.
+
+    Raises `UserError` in the config's own words.
+    """
+    return _new(BindingConfig, values)
 
 
 def merge(
@@ -58,9 +66,19 @@ def parse_setting(name: str, text: str) -> Any:
     return _parse(_field(name), text)
 
 
+def parse_binding_setting(name: str, text: str) -> Any:
+    """Return the value of a field of `BindingConfig` as a user writes it. Raises `ValueError` as `parse_setting`."""
+    return _parse(next(setting for setting in fields(BindingConfig) if setting.name == name), text)
+
+
 def setting_names() -> tuple[str, ...]:
     """Return the names of every field of `SpeedConfig`."""
     return tuple(setting.name for setting in fields(SpeedConfig))
+
+
+def binding_setting_names() -> tuple[str, ...]:
+    """Return the names of every field of `BindingConfig`."""
+    return tuple(setting.name for setting in fields(BindingConfig))
 
 
 def _new(config: type[_Config], values: Mapping[str, Any]) -> _Config:

@@ -133,7 +133,7 @@ def agreement(labels: dict[str, Any], checkpoint: Path, folder: Path, processes:
     Raises ValueError for labels of other weights or of seeds that no case has.
     """
     easel = Easel(Model(checkpoint), Settings(**labels["settings"]), Store(folder))
-    if easel.model.weights != labels["weights"]:
+    if easel.model.identity["weights"] != labels["weights"]:
         raise ValueError(f"checkpoint must be the one that was labelled, {labels['weights']}, got {checkpoint}")
     if not labels["labels"]:
         raise ValueError("labels must be of at least one picture, got none")

@@ -94,5 +94,6 @@ def draw_from_rows(pipeline: Any, rows: Tensor, keep: Tensor, seeds: Sequence[in
 
 
 def _decode(pipeline: Any, latents: Tensor) -> Drawn:
-    pictures = to_bytes(pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample)
+    scaled = latents.to(pipeline.vae.dtype) / pipeline.vae.config.scaling_factor  # it may be in another type
+    pictures = to_bytes(pipeline.vae.decode(scaled).sample)
     return Drawn(pictures, latents.float().cpu().numpy())

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...evaluation.quality import Contest, Easel, Gate, Readings, Result, Spread, can_plot, markdown, plot, result
-from ...evaluation.suites import Suite
 from ..console import UserError, note
 from ..files import check_file, write_json, write_png, write_whole
 from .contact import contact_sheet
@@ -41,8 +40,9 @@ class Findings:
     def title(self) -> str:
         """What was compared on what, in one line."""
         suite, settings = self.setting["suite"], self.setting["settings"]
+        name = suite["name"] if suite["split"] is None else f"{suite['name']}, {suite['split']}"
         return (
-            f"{suite['name']}, {suite['split']}: {suite['prompts']} prompts x {suite['seeds']} seeds, "
+            f"{name}: {suite['prompts']} prompts x {suite['seeds']} seeds, "
             f"{settings['size']} pixels, {settings['steps']} steps, weights {self.setting['model']['weights'][:8]}"
         )
 
@@ -52,6 +52,8 @@ class Findings:
         how = f"Intervals: {_STATISTICS['interval']}. p: {_STATISTICS['test']}."
         untaught = self.setting["suite"]["untaught"]
         told = [f"The weights of this package were not taught {untaught}."] if untaught else []
+        if not self.setting["suite"]["judged"]:
+            told.append("Nothing judges these pictures: whether they are better is for eyes to tell.")
         return "\n\n".join([self.title, markdown(self.results, self.gate), *told, how])
 
     def as_dict(self) -> dict[str, Any]:
@@ -74,7 +76,7 @@ class Outputs:
     plot: Path | None
     sheet: Path | None
 
-    def check(self, suite: Suite) -> None:
+    def check(self) -> None:
         """Raise `UserError` for a file that cannot be written or made, before any work."""
         for name, path, suffix in (
             ("json", self.json, ".json"),
@@ -86,8 +88,6 @@ class Outputs:
                 check_file(path, suffix, name)
         if self.plot is not None and not can_plot():
             raise UserError("--plot needs matplotlib, which is not installed here: pip install 'tome-suite[plot]'")
-        if self.sheet is not None and not suite.judged:
-            raise UserError(f"sheet must be of a suite that the judge can read: it knows no {suite.attribute}")
 
     def write(self, findings: Findings, easel: Easel) -> None:
         """Write the files and name them."""

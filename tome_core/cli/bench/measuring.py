@@ -13,16 +13,21 @@ from .rounds import ROUNDS, time_methods
 
 
 def measure(
-    contest: Contest, painter: Painter, reader: Reader, setting: dict[str, Any], gate_pictures: int | None
+    contest: Contest,
+    painter: Painter,
+    reader: Reader,
+    setting: dict[str, Any],
+    gate_pictures: int | None,
+    rounds: int = ROUNDS,
 ) -> Findings:
     """Draw what is missing, read all of it, and time the methods."""
     binds = reader.judged and any(entry.role == "control" for entry in contest.entries)
     gate = _paint(contest, painter, gate_pictures if binds else None)
     with progress(len(contest.entries) * len(contest.cases), "reading") as bar:
         readings = contest.read(painter, reader, bar.update)
-    with progress(len(contest.entries) * ROUNDS, "timing") as bar:
+    with progress(len(contest.entries) * rounds, "timing") as bar:
         clock, names = Clock(torch.device(painter.easel.model.device)), [entry.method for entry in contest.entries]
-        times = time_methods(painter.easel, names, contest.cases[0], clock, setting["machine"], bar.update)
+        times = time_methods(painter.easel, names, contest.cases[0], clock, setting["machine"], bar.update, rounds)
     return Findings(setting, contest, readings, times, gate if binds else None)
 
 

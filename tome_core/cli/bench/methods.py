@@ -25,6 +25,7 @@ OURS: Final = "ours"
 TODO: Final = "todo"  # Smith et al. 2024, arXiv 2402.13573, in our own code: fewer keys and values, every query
 TOMESD: Final = "tomesd"
 _CEILING: Final = "ceiling"
+MERGINGS: Final = (OURS, TODO, TOMESD)
 SHARED: Final = ("ratio", "levels", "parts")  # settings that every method takes that has them and names no other
 
 
@@ -67,25 +68,31 @@ class Merging:
         return replace(self, name=f"ceiling of {self.name}", kind=_CEILING) if self.kind == OURS else None
 
 
-def parse_methods(text: str, shared: Mapping[str, Any]) -> list[Merging]:
-    """Return the methods of a comma-separated list, untouched first, with `shared` settings where they name no other.
-
-    An item with a "=" and no ":" goes on with the settings of the method before it. Raises `UserError`.
-    """
+def split_methods(text: str) -> list[str]:
+    """Return the different items of a comma-separated list. One with a "=" and no ":" goes on with that before it."""
     items: list[str] = []
     for item in filter(None, (part.strip() for part in text.split(","))):
         if items and "=" in item and ":" not in item:
             items[-1] += f",{item}"
         else:
             items.append(item)
-    others = [_parse_method(item, shared) for item in dict.fromkeys(items) if item != UNTOUCHED]
+    return list(dict.fromkeys(items))
+
+
+def parse_methods(text: str, shared: Mapping[str, Any]) -> list[Merging]:
+    """Return the methods of a list, untouched first, with `shared` settings where they name no other.
+
+    Raises `UserError`.
+    """
+    others = [parse_method(item, shared) for item in split_methods(text) if item != UNTOUCHED]
     return [Merging(UNTOUCHED, UNTOUCHED, SpeedConfig(ratio=0.0), frozenset()), *others]
 
 
-def _parse_method(text: str, shared: Mapping[str, Any]) -> Merging:
+def parse_method(text: str, shared: Mapping[str, Any]) -> Merging:
+    """Return the merging method of an item. Raises `UserError`."""
     kind, _, rest = text.partition(":")
-    if kind not in _SETTINGS:
-        raise UserError(f"methods must be among {', '.join((UNTOUCHED, *_SETTINGS))}, got {text!r}")
+    if kind not in MERGINGS:
+        raise UserError(f"methods must be among {', '.join((UNTOUCHED, *MERGINGS))}, got {text!r}")
     values = {name: value for name, value in shared.items() if value is not None}
     if kind == TODO:
         for name in sorted(set(values) - set(_SETTINGS[TODO])):

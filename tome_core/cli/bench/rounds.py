@@ -21,17 +21,20 @@ def time_methods(
     clock: Clock,
     machine: dict[str, Any],
     on_drawn: Callable[[], object],
+    rounds: int = ROUNDS,
 ) -> list[Spread]:
-    """Return each method's time for one picture over that of the first method, from `ROUNDS` rounds.
+    """Return each method's time for one picture over that of the first method, from some rounds.
 
-    The same methods, settings and machine are timed once; after that the figures come from the store's folder.
+    The same methods, settings and machine are timed once for a number of rounds; after that the figures come from
+    the store's folder.
     """
     identities = [dict(method.identity) for method in methods]
     told = {"model": easel.model.identity, "settings": asdict(easel.settings), "machine": machine, "case": asdict(case)}
+    told |= {"rounds": rounds}
     path = easel.store.folder / "times" / f"{key_of(told | {'methods': identities})}.json"
     if not path.exists():
-        rounds = [[_time(easel, method, case, clock, on_drawn) for method in methods] for _ in range(ROUNDS)]
-        write_json(path, [[row[i] / row[0] for row in rounds] for i in range(len(methods))])
+        times = [[_time(easel, method, case, clock, on_drawn) for method in methods] for _ in range(rounds)]
+        write_json(path, [[row[i] / row[0] for row in times] for i in range(len(methods))])
     return [spread(row) for row in json.loads(path.read_text("utf-8"))]
 
 

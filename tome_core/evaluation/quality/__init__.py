@@ -5,7 +5,7 @@ from .controls import CONTROLS, NEGATIVE, POSITIVE
 from .figures import Readings, Result, Spread, outcome, result
 from .gate import PICTURES, TESTS, Gate, attribute_hits, missing_in_gate, run_gate
 from .method import BASELINE, Method, sources
-from .model import Model
+from .model import AnyModel, Model, library_versions
 from .painting import Easel, Painter
 from .plot import can_plot, plot
 from .readings import Reader
@@ -19,6 +19,7 @@ __all__ = [
     "PICTURES",
     "POSITIVE",
     "TESTS",
+    "AnyModel",
     "Contest",
     "Easel",
     "Entry",
@@ -34,6 +35,7 @@ __all__ = [
     "attribute_hits",
     "can_plot",
     "key_of",
+    "library_versions",
     "markdown",
     "missing_in_gate",
     "outcome",

@@ -38,7 +38,7 @@ FIDELITY: Final[Mapping[str, Callable[[Fidelity], Part]]] = {
     "psnr_db": lambda near: (near.psnr, 1) if math.isfinite(near.psnr) else (0, 0),
     "ssim": lambda near: (near.ssim, 1),
     "latent_deviation": lambda near: (near.latent_deviation, 1),
-    "clip_distance": lambda near: (near.clip_distance, 1),
+    "clip_distance": lambda near: (0, 0) if near.clip_distance is None else (near.clip_distance, 1),
 }
 """Means over the pictures; `psnr_db` over those that are not equal to the untouched ones."""
 

@@ -1,4 +1,4 @@
-"""The model that draws: a file of weights of the demo model's architecture, opened on a device."""
+"""The model that draws: what any has to tell, and the demo model from a file of weights, opened on a device."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import torch
 
@@ -15,6 +15,24 @@ from ...demo.architecture import CONFIGS
 
 _LIBRARIES: Final = ("torch", "diffusers", "transformers")
 _CONFIGS: Final = hashlib.sha256(json.dumps(CONFIGS, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class AnyModel(Protocol):
+    """What draws: it is sent to other processes, and opened there."""
+
+    @property
+    def device(self) -> str:
+        """The device that it runs on."""
+        ...
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that its pictures depend on, as JSON-able values."""
+        ...
+
+    def open(self) -> Any:
+        """Return the pipeline, the same one at every call in a process."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -39,9 +57,14 @@ class Model:
         return {
             "weights": self.weights,
             "configs": _CONFIGS,
-            "libraries": {name: _version(name) for name in _LIBRARIES},
+            "libraries": library_versions(),
             "device": torch.device(self.device).type,
         }
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that pictures depend on."""
+    return {name: _version(name) for name in _LIBRARIES}
 
 
 @cache

@@ -15,7 +15,7 @@ import torch
 from ..cases import Case
 from ..sampling import Drawn, Settings
 from .method import Method
-from .model import Model
+from .model import AnyModel
 from .store import Store, key_of
 
 BATCH: Final = 8
@@ -26,11 +26,12 @@ sizes."""
 
 @dataclass(frozen=True)
 class Easel:
-    """All that a picture depends on beside method and case, and where it is kept."""
+    """All that a picture depends on beside method and case, where it is kept, and how many are denoised together."""
 
-    model: Model
+    model: AnyModel
     settings: Settings
     store: Store
+    batch: int = BATCH
 
     def key(self, method: Method, case: Case) -> str:
         """Return the picture's key in the store."""
@@ -43,7 +44,7 @@ class Easel:
 
     def missing(self, method: Method, cases: Sequence[Case]) -> list[list[Case]]:
         """Return the batches of which a picture is not in the store."""
-        batches = [list(cases[start : start + BATCH]) for start in range(0, len(cases), BATCH)]
+        batches = [list(cases[start : start + self.batch]) for start in range(0, len(cases), self.batch)]
         return [batch for batch in batches if any(self.key(method, case) not in self.store for case in batch)]
 
     def left(self, method: Method, cases: Sequence[Case]) -> int:

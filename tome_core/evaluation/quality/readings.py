@@ -24,18 +24,19 @@ class Fidelity:
     psnr: float  # dB, infinite where they are equal
     ssim: float  # 1 where they are equal
     latent_deviation: float  # of the final latents, as a fraction of the untouched one's norm
-    clip_distance: float  # in the project's own CLIP picture tower: 1 - cosine, 0 where they are equal
+    clip_distance: float | None  # in the project's own CLIP picture tower: 1 - cosine, 0 where they are equal
 
 
 class Reader:
     """Reads pictures; `judged` says whether the judge knows the attribute that binds in them.
 
-    checkpoint: the weights that drew them. The picture tower that was trained with them lies beside that file.
+    checkpoint: the weights that drew them. The picture tower that was trained with them lies beside that file. None
+        for a model of another kind, whose pictures that tower does not know: they have no distance in it.
     """
 
-    def __init__(self, checkpoint: Path, *, judged: bool) -> None:
+    def __init__(self, checkpoint: Path | None, *, judged: bool) -> None:
         self.judged = judged
-        self._tower = load_tower(checkpoint)
+        self._tower = None if checkpoint is None else load_tower(checkpoint)
 
     def score(self, case: Case, drawn: Drawn) -> Score | None:
         """Return how a picture meets its prompt; None where the judge cannot say."""
@@ -49,12 +50,14 @@ class Reader:
             psnr((pictures + 1) / 2, (references + 1) / 2).item(),
             ssim((pictures + 1) / 2, (references + 1) / 2).item(),
             relative_deviation(latents[0], latents[1]).item(),
-            cosine_distance(self._embed(pictures), self._embed(references)).item(),
+            None if self._tower is None else _clip_distance(self._tower, pictures, references),
         )
 
-    @torch.no_grad()
-    def _embed(self, pictures: Tensor) -> Tensor:
-        return self._tower(F.interpolate(pictures, (PICTURE_SIZE, PICTURE_SIZE), mode="area"))
+
+@torch.no_grad()
+def _clip_distance(tower: PictureTower, pictures: Tensor, references: Tensor) -> float:
+    small = [F.interpolate(x, (PICTURE_SIZE, PICTURE_SIZE), mode="area") for x in (pictures, references)]
+    return cosine_distance(tower(small[0]), tower(small[1])).item()
 
 
 def load_tower(checkpoint: Path) -> PictureTower:

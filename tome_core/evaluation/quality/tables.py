@@ -50,8 +50,10 @@ def _change(result: Result, mark: str) -> list[str]:
 
 def _nearness(result: Result) -> list[str]:
     decibels = result.tallies["psnr_db"].value
-    rest = [f"{result.tallies[name].value:.4f}" for name in ("ssim", "latent_deviation", "clip_distance")]
-    return [result.name, "equal" if decibels is None else f"{decibels:.1f} dB", *rest, f"x {result.time.median:.2f}"]
+    values = [result.tallies[name].value for name in ("ssim", "latent_deviation", "clip_distance")]
+    rest = [_ABSENT if value is None else f"{value:.4f}" for value in values]
+    time = f"x {result.time.median:.3f} ({result.time.least:.3f} to {result.time.most:.3f})"
+    return [result.name, "equal" if decibels is None else f"{decibels:.1f} dB", *rest, time]
 
 
 def _share(result: Result, name: str, *, wide: bool = False) -> str:

@@ -27,7 +27,10 @@ _JUDGED: Final = ("colour",)
 
 @dataclass(frozen=True)
 class Prompt:
-    """What to ask for, and what should come of it: each object's (attribute, shape), in the prompt's order."""
+    """What to ask for, and what should come of it: each object's (attribute, shape), in the prompt's order.
+
+    Nothing is wanted of a prompt that is from a file of a user's.
+    """
 
     text: str
     wanted: tuple[Kind, ...]
@@ -88,7 +91,7 @@ class Suite:
             prompt.text,
             int.from_bytes(digest[:4], "big"),
             tuple(self.say(kind) for kind in prompt.wanted),
-            self.sentence(moved),
+            self.sentence(moved) if prompt.wanted else prompt.text,
         )
 
     def sentence(self, kinds: Sequence[Kind]) -> str:
