@@ -46,7 +46,7 @@ def test_the_version_is_told(tome):
 def test_an_unknown_command_is_told_with_the_known_ones(tome, words, named):
     told = tome(*words)
     assert told.code == 2
-    commands = "demo, generate, bind, bench speed, bench quality"
+    commands = "demo, generate, bind, bench speed, bench quality, bench binding"
     assert told.err == f"tome: error: there is no command {named!r}; commands are {commands}\n"
 
 

@@ -67,7 +67,7 @@ WRONG_WORDS = [
     (BENCH, "--methods ours:levels=6", "levels must be among (1, 2, 3, 4) on this UNet2DConditionModel, got (6,)"),
     (BENCH, "--json results.txt", "json must be a file name that ends in .json, got 'results.txt'"),
     (BENCH, "--model missing.safetensors", "missing.safetensors does not exist"),
-    (QUALITY, "--methods theirs", "methods must be among untouched, ours, todo, tomesd, got 'theirs'"),
+    (QUALITY, "--methods theirs", "methods must be among untouched, ours, todo, tomesd, bind, merge, merge+ets, ets, "),
     (QUALITY, "--methods ours:levels=6", "levels must be among (1, 2, 3, 4) on this UNet2DConditionModel, got (6,)"),
     (QUALITY, "--suite portraits", "argument --suite: invalid choice: 'portraits'"),
     (QUALITY, "--split both", "argument --split: invalid choice: 'both'"),
@@ -81,11 +81,6 @@ WRONG_WORDS = [
     (QUALITY, "--markdown results.txt", "markdown must be a file name that ends in .md, got 'results.txt'"),
     (QUALITY, "--plot results.pdf", "plot must be a file name that ends in .png, got 'results.pdf'"),
     (QUALITY, "--sheet results.gif", "sheet must be a file name that ends in .png, got 'results.gif'"),
-    (
-        QUALITY,
-        "--suite two-sizes --sheet a.png",
-        "sheet must be of a suite that the judge can read: it knows no size",
-    ),
     (QUALITY, "--checkpoint missing.safetensors", "missing.safetensors does not exist"),
 ]
 

@@ -7,8 +7,10 @@ from .diffusers_maps import MapRecorder, record_maps
 from .overlay import overlay
 from .parse import Group, Parse, Span
 from .phrases import phrases
+from .spacy_parser import PARSERS, choose_parser
 
 __all__ = [
+    "PARSERS",
     "BindingConfig",
     "BindingHandle",
     "BoundPrompt",
@@ -20,6 +22,7 @@ __all__ = [
     "Span",
     "apply_binding",
     "bind_rows",
+    "choose_parser",
     "overlay",
     "phrases",
     "record_maps",

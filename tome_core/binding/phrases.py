@@ -5,6 +5,7 @@ reads them off a parse by spaCy; here rules do it, for sentences and for lists o
 """
 
 import re
+from collections.abc import Callable
 from itertools import groupby
 from typing import Final
 
@@ -19,7 +20,11 @@ _TAG_LENGTH: Final = 3.0
 """Words between two commas, on average, up to which a prompt is a list of tags."""
 
 
-def phrases(text: str, listing: str = "") -> Parse:
+Finder = Callable[[str], list[Group]]
+"""From a text without markup to its groups."""
+
+
+def phrases(text: str, listing: str = "", *, find: Finder | None = None) -> Parse:
     """Return a prompt without markup, and its groups: those that the user names, or else those found by rules.
 
     The rules read English, as sentences or as lists of tags. Host syntax (weights, schedules, BREAK, extra networks)
@@ -31,6 +36,7 @@ def phrases(text: str, listing: str = "") -> Parse:
             would take another: `~a red ^cat~`. With any mark, the marked groups are all.
         listing: groups apart from the text, "cat: sunglasses; dog: a hat", in words of the text; takes the place of
             the rules.
+        find: finds groups in place of the rules.
 
     Raises:
         ValueError: a group is empty or overlaps another one, or names a word that the text lacks; or groups are listed
@@ -38,14 +44,15 @@ def phrases(text: str, listing: str = "") -> Parse:
     """
     marked = text
     text, marks = read_markup(text)
+    find = find or find_groups
     if listing.strip() and marks:
         raise ValueError(f"groups must be listed or marked, not both, got {listing!r} and {marked!r}")
     if listing.strip():
         groups = listed_groups(text, listing)
     elif marks:
-        groups = marked_groups(text, marks, find_groups)
+        groups = marked_groups(text, marks, find)
     else:
-        groups = find_groups(text)
+        groups = find(text)
     return Parse(text, tuple(sorted(groups, key=lambda group: group.subject)))
 
 

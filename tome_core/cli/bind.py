@@ -1,13 +1,13 @@
 """`tome bind PROMPT`: what it says of which thing, the picture with that bound beside the untouched one, and maps."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from ..binding import BindingConfig, BoundPrompt, Parse, apply_binding, phrases, record_maps
+from ..binding import PARSERS, BindingConfig, BoundPrompt, Parse, apply_binding, choose_parser, record_maps
 from ..speed import SpeedConfig, SpeedHandle
 from .arguments import add_device, add_request
 from .bind_files import Pair, Version, tell_overlap, write_pair
@@ -40,6 +40,9 @@ def add_arguments(parser: Parser) -> None:
     """Add the prompt and everything that can be chosen beside it."""
     add_request(parser, negative="what not to draw; it is never bound")
     parser.add_argument("--groups", default="", metavar="LIST", help='"thing: words, words; thing: words"')
+    parser.add_argument(
+        "--parser", choices=PARSERS, default="rules", help="what finds groups: rules, or spaCy if it is installed"
+    )
     parser.add_argument("--parse", action="store_true", help="tell what is said of which thing, and draw nothing")
     parser.add_argument("--out", type=Path, default=Path("tome-bind"), metavar="FOLDER", help="default ./%(default)s")
     add_binding_settings(parser)
@@ -51,7 +54,11 @@ def execute(arguments: argparse.Namespace) -> int:
     """Read the prompt, draw it twice, write and tell."""
     config = new_binding_config(arguments)
     speed = new_config({name: getattr(arguments, name) for name in _SPEED} | {"ratio": arguments.ratio or 0.0})
-    parse = _parse(arguments.prompt, arguments.groups)
+    parser = _choose_parser(arguments)
+    try:
+        parse = parser(arguments.prompt)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     if arguments.parse:
         print(parse)
         return DONE
@@ -80,16 +87,16 @@ def execute(arguments: argparse.Namespace) -> int:
     return INTERRUPTED
 
 
-def _parse(prompt: str, groups: str) -> Parse:
+def _choose_parser(arguments: argparse.Namespace) -> Callable[[str], Parse]:
     try:
-        return phrases(prompt, groups)
+        return partial(choose_parser(arguments.parser), listing=arguments.groups)
     except ValueError as error:
         raise UserError(str(error)) from error
 
 
 def _read(pipeline: Any, arguments: argparse.Namespace) -> BoundPrompt:
     """Return the rows of the groups; raise `UserError` for a group that the model does not read whole."""
-    with apply_binding(pipeline, parser=partial(phrases, listing=arguments.groups)) as handle:
+    with apply_binding(pipeline, parser=_choose_parser(arguments)) as handle:
         try:
             return handle.read(arguments.prompt)
         except ValueError as error:
@@ -117,7 +124,7 @@ def _draw(
     """Return the pictures and their maps, one for each config; where an interrupt cut one off, those before it."""
     clock, versions = Clock(pipeline.device), []
     rows = [group.noun[0] for group in bound.groups]
-    parser = partial(phrases, listing=arguments.groups)
+    parser = _choose_parser(arguments)
     with progress(request.steps * len(configs), "drawing") as bar:
         try:
             for name, config in zip(("untouched", "bound"), configs, strict=True):

@@ -11,6 +11,7 @@ from tome_core.cli.bench.contact import MOST_ROWS, contact_sheet
 from tome_core.evaluation import Score
 from tome_core.evaluation.cases import Case
 from tome_core.evaluation.quality import BASELINE, NEGATIVE, Contest, Entry, Method, Readings
+from tome_core.evaluation.quality.readings import Fidelity
 from tome_core.evaluation.sampling import Drawn
 
 RIGHT, MISSING = Score(("right", "right"), ()), Score(("right", "missing"), ())
@@ -65,3 +66,17 @@ def test_too_many_rows_are_thinned_out_evenly_and_counted(drawn):
     title, _, labels, *_ = drawn[0]
     assert title == "Judged differently: 40 of 40 pictures, of which 8 are shown"
     assert labels == [f"prompt {5 * row}" for row in range(MOST_ROWS)]
+
+
+def test_without_a_judge_every_case_may_be_shown_with_its_distance(drawn):
+    cases = [Case((), f"prompt {seed}", seed) for seed in range(10)]
+    fidelities = [Fidelity(20.0 + seed if seed else float("inf"), 0.9, 0.1, None) for seed in range(10)]
+    readings = {"untouched": Readings([], []), "ours": Readings([], fidelities)}
+    contest = Contest((ENTRIES[0], ENTRIES[2]), cases)
+    assert contact_sheet(contest, Pictures(), readings, "below") == "sheet"  # type: ignore[arg-type]
+    title, headings, labels, pictures, _, captions = drawn[0]
+    assert title == "Not judged: 8 of 10 pictures"
+    assert [heading.name for heading in headings] == ["untouched", "ours"]
+    assert labels[:3] == ["prompt 0", "prompt 1", "prompt 2"]
+    assert captions[:2] == [["", "equal"], ["", "21.0 dB"]]
+    assert np.array(pictures[1][1])[0, 0, 0] == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tome_core.cli.bench import quality
+from tome_core.cli.bench import comparing
 from tome_core.evaluation.quality import painting
 from tome_core.evaluation.quality.store import Store
 
@@ -26,7 +26,7 @@ def without_times(report: dict) -> dict:
 
 @pytest.fixture(autouse=True)
 def short_gate(monkeypatch):
-    monkeypatch.setattr(quality, "PICTURES", 6)
+    monkeypatch.setattr(comparing, "PICTURES", 6)
 
 
 @pytest.fixture(scope="module")

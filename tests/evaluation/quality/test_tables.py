@@ -45,7 +45,7 @@ def test_figures_stand_with_their_intervals_and_what_they_are_of(results):
     changed = cells(markdown(results, PASSED), 1, "ours")
     assert changed["fully right"].startswith("+16.7 (")
     near = cells(markdown(results, PASSED), 2, "ours")
-    assert list(near.values()) == ["ours", "30.0 dB", "0.9000", "0.1000", "0.0100", "x 0.90"]
+    assert list(near.values()) == ["ours", "30.0 dB", "0.9000", "0.1000", "0.0100", "x 0.900 (0.800 to 1.000)"]
 
 
 @pytest.mark.parametrize("gate", [FAILED, Gate(())], ids=["failed", "not run"])
