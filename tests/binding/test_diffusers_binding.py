@@ -8,9 +8,10 @@ from functools import partial
 
 import pytest
 import torch
+from diffusers import HeunDiscreteScheduler
 
 from tests.binding.conftest import COLOURS, OBJECTS
-from tome_core.binding import BindingConfig, apply_binding, phrases
+from tome_core.binding import BindingConfig, apply_binding, phrases, record_maps
 from tome_core.errors import UnsupportedModelError
 from tome_core.speed import SpeedConfig, apply_speed
 
@@ -327,6 +328,28 @@ def test_without_guidance_and_at_any_aspect(pipeline, latents, settings):
         assert torch.equal(latents(pipeline, OBJECTS, **settings), bound)
     with apply_binding(pipeline, BindingConfig(strength=0)):
         assert torch.equal(latents(pipeline, OBJECTS, **settings), untouched)
+    assert not torch.equal(bound, untouched)
+
+
+def test_in_inference_mode_the_bits_are_the_same(pipeline, encode):
+    with apply_binding(pipeline):
+        bound = encode(pipeline, OBJECTS)
+        with torch.inference_mode():
+            assert torch.equal(encode(pipeline, OBJECTS), bound)
+        assert torch.equal(encode(pipeline, OBJECTS), bound)
+
+
+def test_a_sampler_of_two_calls_a_step_is_bound_and_recorded_in_each(sd15, latents):
+    heun = type(sd15)(**sd15.components, requires_safety_checker=False)
+    heun.scheduler = HeunDiscreteScheduler.from_config(sd15.scheduler.config)
+    heun.set_progress_bar_config(disable=True)
+    untouched = latents(heun, OBJECTS, num_inference_steps=3)
+    with apply_binding(heun, BindingConfig(strength=0)):
+        assert torch.equal(latents(heun, OBJECTS, num_inference_steps=3), untouched)
+    with apply_binding(heun), record_maps(heun, [2, 7]) as recorder:
+        bound = latents(heun, OBJECTS, num_inference_steps=3)
+    assert len(recorder.calls) == 2 * 3 - 1
+    assert torch.isfinite(bound).all()
     assert not torch.equal(bound, untouched)
 
 

@@ -200,6 +200,25 @@ def test_one_row_alone_has_every_map_at_1(unet):
     assert torch.allclose(recorder.calls[0], torch.ones(2, 1, 8, 8), atol=1e-6)
 
 
+def test_one_row_alone_is_told_what_to_write_and_never_where(unet):
+    """So a loss on a composite token alone, such as the paper's semantic binding loss, cannot move its map."""
+    layers = [module for module in unet.modules() if isinstance(module, Attention) and module.is_cross_attention]
+    weights = [getattr(layer, name).weight for layer in layers for name in ("to_q", "to_k", "to_v")]
+    loss = unet(**inputs(rows=1)).sample.square().mean()
+    gradients = torch.autograd.grad(loss, weights)
+    for q, k, v in zip(gradients[0::3], gradients[1::3], gradients[2::3], strict=True):
+        assert max(q.norm(), k.norm()) < 1e-6 * v.norm()
+    several = torch.autograd.grad(unet(**inputs()).sample.square().mean(), weights)
+    assert all(k.norm() > 1e-6 * v.norm() for k, v in zip(several[1::3], several[2::3], strict=True))
+
+
+def test_maps_keep_no_graph_of_a_model_that_is_trained(unet):
+    with record_maps(unet, ROWS) as recorder:
+        output = unet(**inputs()).sample
+    assert output.requires_grad
+    assert not recorder.calls[0].requires_grad
+
+
 def test_a_pipeline_records_a_map_a_call_and_the_composites_differ_from_the_words(pipeline, latents):
     with record_maps(pipeline, ROWS) as plain:
         latents(pipeline, OBJECTS)

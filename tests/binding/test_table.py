@@ -1,6 +1,5 @@
 """The table from characters to rows, against CLIP's tokenizer, which tells the characters of its tokens itself."""
 
-import random
 from functools import cache
 from typing import Any
 
@@ -17,7 +16,7 @@ ROOM = 75
 WORDS = (
     "red cat a wearing sunglasses, dog's supercalifragilistic Zürich "
     "cafe\u0301 naïve 猫 赤い 🐱 👩‍🚀 🇩🇪 1girl 3.14 (best) "
-    "x-ray don't I'm _tag_ #art @you $5 50% "
+    "(red:1.3) ((blue)) [small] (cat:0.8), supercalifragilisticexpialidocious x-ray don't I'm _tag_ #art @you $5 50% "
     "e\u0301te\u0301 \u1112\u1161\u11ab ﬁne İstanbul ΣΑΣ straße \u00a0 \t \n ... !? <3 :-) \\( "
     "red red RED"
 ).split(" ")
@@ -49,11 +48,26 @@ def check(text: str) -> None:
         assert span.start <= start < end <= span.end, (text, token)
 
 
-def test_it_agrees_with_the_tokenizer_on_1000_prompts():
-    draw = random.Random(0)
-    for _ in range(1000):
-        words = draw.choices(WORDS, k=draw.randint(0, 40))
-        check(draw.choice([" ", "  ", ", ", " "]).join(words))
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(st.sampled_from(WORDS), max_size=110), st.sampled_from([" ", "  ", ", ", "\u3000"]))
+def test_it_agrees_with_the_tokenizer_on_1000_prompts(words, blank):
+    """Sub-words, weights, accents, emoji, repeated words, and prompts of several chunks."""
+    check(blank.join(words))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from([word for word in WORDS if word.isalnum()]), min_size=1, max_size=110), st.data())
+def test_a_word_has_the_rows_that_the_tokenizer_tells_for_it(words, data):
+    chosen = data.draw(st.integers(0, len(words) - 1))
+    start = sum(len(word) + 1 for word in words[:chosen])
+    end = start + len(words[chosen])
+    text = " ".join(words)
+    tokens, offsets = tokens_of(text)
+    expected = [i for i, (first, last) in enumerate(offsets) if start <= first and last <= end]
+    rows = [
+        place.chunk * ROOM + place.row - 1 for place in read_tokens(text, in_chunks(tokens)).places_of(Span(start, end))
+    ]
+    assert rows == expected != []
 
 
 @settings(max_examples=150)
