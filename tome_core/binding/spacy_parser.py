@@ -67,14 +67,15 @@ def _said_of(noun: Any) -> set[int]:
     if noun.dep_ == "nsubj" and noun.head.lemma_ == "be":
         predicates = [child for child in noun.head.children if child.dep_ == "acomp"]
         said |= {word.i for child in predicates for word in (noun.head, *child.subtree)}
-    return {i for i in said if not noun.doc[i].is_punct}
+    return {i for i in said if noun.doc[i].pos_ != "PUNCT"}
 
 
 def _is_said(child: Any) -> bool:
     if child.dep_ != "prep":
         return child.dep_ in _SAID or (child.dep_ == "compound" and child.i < child.head.i - 1)
-    objects = {word.lower_ for word in child.children if word.dep_ == "pobj"}
-    return child.lower_ == "with" or (child.lower_ == "in" and bool(objects & (lexicon.CLOTHES | lexicon.COLOURS)))
+    objects = {word.text.lower() for word in child.children if word.dep_ == "pobj"}
+    link = child.text.lower()
+    return link == "with" or (link == "in" and bool(objects & (lexicon.CLOTHES | lexicon.COLOURS)))
 
 
 def _runs(doc: Any, places: Iterable[int]) -> list[Span]:

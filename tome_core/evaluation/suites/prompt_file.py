@@ -23,5 +23,5 @@ def read_prompts(path: Path) -> Suite:
         raise ValueError(f"prompts file must hold a prompt a line, got none in {path.name}")
     prompts = tuple(Prompt(text, ()) for text in texts)
     return Suite(
-        path.name, "prompts of a file", "attributes of a file's prompts", "", "", {"seen": (), "held-out": prompts}
+        path.name, "prompts of a file", "attributes of prompts from a file", "", "", {"seen": (), "held-out": prompts}
     )
