@@ -353,6 +353,29 @@ def test_a_sampler_of_two_calls_a_step_is_bound_and_recorded_in_each(sd15, laten
     assert not torch.equal(bound, untouched)
 
 
+@pytest.mark.parametrize(("ends", "more"), [("end", 1), ("position", 1), ("off", 0)])
+def test_it_costs_one_more_run_of_each_text_encoder_at_most_and_none_of_the_unet(pipeline, latents, ends, more):
+    modules = [getattr(pipeline, name, None) for name in ("unet", "text_encoder", "text_encoder_2")]
+    runs = [0] * len(modules)
+
+    def count(place):
+        def hook(*_):
+            runs[place] += 1
+
+        return hook
+
+    hooks = [module.register_forward_hook(count(i)) for i, module in enumerate(modules) if module is not None]
+    try:
+        latents(pipeline, OBJECTS)
+        untouched, runs[:] = list(runs), [0] * len(modules)
+        with apply_binding(pipeline, BindingConfig(ends=ends)):
+            latents(pipeline, OBJECTS)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert runs == [untouched[0], *(before + more if before else 0 for before in untouched[1:])]
+
+
 def test_an_image_is_the_same_alone_and_in_a_batch(sd15, latents):
     with apply_binding(sd15):
         alone = latents(sd15, COLOURS, seeds=[1])

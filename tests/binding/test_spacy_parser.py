@@ -27,6 +27,7 @@ HAND_MADE = {
         "a/DET/det/1 boy/NOUN/ROOT/1 with/ADP/prep/1 a/DET/det/5 blue/ADJ/amod/5 kite/NOUN/pobj/2",
         "boy (with a blue kite)",
     ),
+    "blue kite": ("blue/ADJ/amod/1 kite/NOUN/ROOT/1", "kite (blue)"),
 }
 
 

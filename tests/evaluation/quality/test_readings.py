@@ -47,6 +47,12 @@ def test_pictures_are_scored_against_what_their_case_wants_unless_the_judge_cann
     assert Reader(CHECKPOINT, judged=False).score(CASE, drawn("red", "square")) is None
 
 
+def test_pictures_of_another_model_have_no_distance_in_the_demo_models_tower():
+    near = Reader(None, judged=False).fidelity(drawn("red", "square"), drawn("blue", "star"))
+    assert near.clip_distance is None
+    assert 0 < near.psnr < 40
+
+
 def test_the_tower_is_the_one_beside_the_weights(tmp_path):
     shutil.copy(HEADS, tmp_path)
     Reader(tmp_path / "own.safetensors", judged=True)
