@@ -96,6 +96,19 @@ def test_without_what_is_said_the_things_remain(text, bare):
     assert phrases(text).bare == bare
 
 
+@pytest.mark.parametrize(
+    ("text", "listing", "bare"),
+    [
+        ("a cross and a circle in blue and purple", "cross: blue; circle: purple", "a cross and a circle"),
+        ("a girl in red, in a park", "girl: red", "a girl, in a park"),
+        ("a girl in red shoes", "girl: red", "a girl in shoes"),
+        ("a cat and a dog", "cat: dog", "a cat and a"),
+    ],
+)
+def test_words_that_led_to_what_is_said_alone_go_with_it(text, listing, bare):
+    assert phrases(text, listing).bare == bare
+
+
 @given(
     st.text(alphabet=st.sampled_from("a red cat with hat and , . ( ) [ ] : ~^_ é 猫🐱 the wearing is 1"), max_size=60)
 )

@@ -72,9 +72,10 @@ _GONE: Final = "\0"
 
 
 def _tidy(text: str) -> str:
-    """Return a text without the brackets, blanks and commas around words that are gone."""
+    """Return a text without the brackets, blanks and commas around words that are gone, and what led to them alone."""
     while (bared := _without_brackets(text)) != text:  # each time one more pair of nested ones
         text = bared
+    text = re.sub(rf"(?:\b(?:and|in|of|with|wearing)\s+{_GONE}\s*)+(?=$|[,.;:!?)\]])", _GONE, text)
     text = re.sub(rf"\b(an?)(\s+){_GONE}[\s_]*(?=(\w))", _article, text, flags=re.IGNORECASE)
     text = re.sub(rf"{_GONE}_|{_GONE}", "", text)
     text = re.sub(r"(?<=\S) {2,}", " ", text)

@@ -9,13 +9,14 @@ import torch
 
 from tome_core.binding import BindingConfig
 from tome_core.cli.bench.binding_drawing import binding_method, try_out_binding
-from tome_core.cli.bench.binding_methods import BINDINGS, Binding, parse_binding
+from tome_core.cli.bench.binding_methods import BINDINGS, Binding, parse_binding, read_case, split_case
 from tome_core.cli.bench.entering import read_methods
 from tome_core.cli.bench.methods import Method
 from tome_core.cli.console import UserError
 from tome_core.evaluation.cases import Case
 from tome_core.evaluation.quality import BASELINE, Model
 from tome_core.evaluation.sampling import Settings
+from tome_core.evaluation.suites import load_suite
 
 SETTINGS = Settings(1, 3.0, 64)
 PROMPT, BARE = "a red circle and a blue square", "a circle and a square"
@@ -31,7 +32,7 @@ def case(prompt: str) -> Case:
 
 
 def rows(pipeline: Any, text: str, prompt: str = PROMPT) -> torch.Tensor:
-    with torch.no_grad(), parse_binding(text).on(pipeline):
+    with torch.no_grad(), parse_binding(text).on(pipeline, [case(prompt)]):
         return pipeline.encode_prompt(prompt, "cpu", 1, False)[0][0]
 
 
@@ -110,6 +111,16 @@ def test_a_method_without_effect_draws_the_untouched_picture_to_the_bit(pipeline
     cases = [case(PROMPT if "strength" in text else BARE)]
     drawn = binding_method(parse_binding(text)).draw(pipeline, cases, SETTINGS)
     assert np.array_equal(drawn.latents, BASELINE.draw(pipeline, cases, SETTINGS).latents)
+
+
+@pytest.mark.parametrize("name", ["two-colours", "two-colours-apart", "three-objects"])
+def test_each_thing_of_a_suite_goes_with_its_attribute_whatever_the_rules_find(name):
+    for each in load_suite(name).cases("held-out", 40, 1):
+        parse = read_case(each)
+        told = [(parse.words(group.subject), *map(parse.words, group.modifiers)) for group in parse.groups]
+        assert sorted(told) == sorted((shape, attribute) for attribute, shape in each.wanted)
+        assert parse.bare == " and ".join(f"a {shape}" for _, shape in each.wanted) or name == "three-objects"
+        assert split_case(each) == each.phrases
 
 
 def test_spellings_of_one_setting_share_their_pictures_and_other_settings_do_not():

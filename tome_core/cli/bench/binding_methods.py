@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from ...binding import BindingConfig, apply_binding, phrases
 from ...binding.parse import Parse
+from ...evaluation.cases import Case
 from ..console import UserError
 from ..settings import binding_setting_names, bound_config, parse_binding_setting
-from .isolation import isolated, split_phrases
+from .isolation import isolated, split_prompt
 
 ISOLATION: Final = "isolation"
 _KINDS: Final[dict[str, dict[str, Any]]] = {
@@ -38,23 +39,59 @@ class Binding:
     name: str
     config: BindingConfig | None
 
-    def on(self, pipeline: Any) -> AbstractContextManager[object]:
-        """Return a context in which a pipeline binds this way, and after which nothing of it is left."""
-        return isolated(pipeline) if self.config is None else apply_binding(pipeline, self.config)
+    def on(self, pipeline: Any, cases: Sequence[Case]) -> AbstractContextManager[object]:
+        """Return a context in which a pipeline binds the prompts of some cases, and after which nothing of it is left.
 
-    def notes(self, prompts: Sequence[str]) -> list[str]:
+        Groups and phrases are those that `read_case` and `split_case` give.
+        """
+        by_prompt = {case.prompt: case for case in cases}
+        if self.config is None:
+            return isolated(pipeline, lambda text: split_case(by_prompt[text]))
+        return apply_binding(pipeline, self.config, parser=lambda text: read_case(by_prompt[text]))
+
+    def notes(self, cases: Sequence[Case]) -> list[str]:
         """Return what has no effect, in sentences. Raises `UserError` for a prompt that the parser refuses."""
         if self.config is not None and self.config.is_neutral:
             return ["strength 0 binds nothing: its pictures are the untouched ones"]
-        different = list(dict.fromkeys(prompts))
-        idle = [text for text in different if not self._changes(_parse(text))]
+        different = {case.prompt: case for case in cases}
+        try:
+            idle = [text for text, case in different.items() if not self._changes(case)]
+        except ValueError as error:
+            raise UserError(str(error)) from error
         if not idle:
             return []
         wanted = "two things of which something is said" if self.config is None else "thing of which something is said"
         return [f"no {wanted} in {len(idle)} of {len(different)} prompts, which stay as they are, such as {idle[0]!r}"]
 
-    def _changes(self, parse: Parse) -> bool:
-        return len(split_phrases(parse)) > 1 if self.config is None else bool(parse.groups)
+    def _changes(self, case: Case) -> bool:
+        return len(split_case(case)) > 1 if self.config is None else bool(read_case(case).groups)
+
+
+def read_case(case: Case) -> Parse:
+    """Return the groups of a case's prompt: what is compared is binding, and not how well a prompt is read.
+
+    They are those of the rules, unless it is known what is wanted and the rules do not find just that: then each thing
+    goes with its attribute as a user would list them, "cross: blue; circle: purple".
+    """
+    parse = phrases(case.prompt)
+    if not case.wanted or _finds(parse, case.wanted):
+        return parse
+    return phrases(case.prompt, "; ".join(f"{shape}: {attribute}" for attribute, shape in case.wanted))
+
+
+def split_case(case: Case) -> tuple[str, ...]:
+    """Return the phrases that are encoded apart: those of its suite, or else those that the rules find."""
+    return case.phrases or split_prompt(case.prompt)
+
+
+def _finds(parse: Parse, wanted: Sequence[tuple[str, str]]) -> bool:
+    """Whether each thing is a group with its own attribute and nobody else's."""
+    attributes = {attribute for attribute, _ in wanted}
+    found = [
+        (attributes.intersection(*[" ".join(map(parse.words, group.modifiers)).split()]), parse.words(group.subject))
+        for group in parse.groups
+    ]
+    return found == [({attribute}, shape) for attribute, shape in wanted]
 
 
 def parse_binding(text: str) -> Binding:
@@ -74,10 +111,3 @@ def parse_binding(text: str) -> Binding:
         except ValueError:
             raise UserError(f"{name} cannot be {value!r}, in {text!r}") from None
     return Binding(text, bound_config(values))
-
-
-def _parse(text: str) -> Parse:
-    try:
-        return phrases(text)
-    except ValueError as error:
-        raise UserError(str(error)) from error

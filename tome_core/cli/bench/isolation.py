@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from typing import Any, Final
@@ -36,8 +36,13 @@ def split_phrases(parse: Parse) -> tuple[str, ...]:
     return tuple(_JOINTS.sub("", text[start:end]) for start, end in zip(cuts, [*cuts[1:], len(text)], strict=True))
 
 
+def split_prompt(text: str) -> tuple[str, ...]:
+    """Return a prompt in parts, one for each group that the rules find."""
+    return split_phrases(phrases(text))
+
+
 @contextmanager
-def isolated(pipeline: Any) -> Iterator[None]:
+def isolated(pipeline: Any, split: Callable[[str], Sequence[str]] = split_prompt) -> Iterator[None]:
     """Inside the block, a pipeline encodes each phrase of a prompt alone and joins the chunks on the axis of rows.
 
     Rows are [B, n * 77, D], n the least number into which the chunks of every prompt of the batch fit whole times: a
@@ -52,7 +57,7 @@ def isolated(pipeline: Any) -> Iterator[None]:
         rows, negative, *pooled = encode(**given)
         prompts = [given["prompt"]] if isinstance(given["prompt"], str) else given["prompt"]
         alone = given | {"do_classifier_free_guidance": False, "num_images_per_prompt": 1}
-        chunks = [encode(**alone | {"prompt": list(split_phrases(phrases(x)))})[0].flatten(0, 1) for x in prompts]
+        chunks = [encode(**alone | {"prompt": list(split(x))})[0].flatten(0, 1) for x in prompts]
         length = math.lcm(*(len(chunk) for chunk in chunks))
         joined = torch.stack([_repeat(chunk, length, 0) for chunk in chunks])
         joined = joined.repeat_interleave(len(rows) // len(joined), dim=0)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .suite import Prompt, Suite
+from .suite import Prompt, Split, Suite
 
 
 def read_prompts(path: Path) -> Suite:
@@ -22,6 +22,6 @@ def read_prompts(path: Path) -> Suite:
     if not texts:
         raise ValueError(f"prompts file must hold a prompt a line, got none in {path.name}")
     prompts = tuple(Prompt(text, ()) for text in texts)
-    return Suite(
-        path.name, "prompts of a file", "attributes of prompts from a file", "", "", {"seen": (), "held-out": prompts}
-    )
+    parts: dict[Split, tuple[Prompt, ...]] = {"seen": (), "held-out": prompts}
+    attribute = "attributes of prompts from a file"
+    return Suite(path.name, "prompts of a file", attribute, phrase="", apart=False, untaught="", parts=parts)
