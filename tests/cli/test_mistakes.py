@@ -60,7 +60,7 @@ WRONG_WORDS = [
     (BIND, "--model missing.safetensors", "missing.safetensors does not exist"),
     (BENCH, "--ratio -1", "ratio must be a number from 0 to 1, got -1.0"),
     (BENCH, "--methods theirs", "methods must be among untouched, ours, todo, tomesd, got 'theirs'"),
-    (BENCH, "--methods ours:speed=2", "ours has no setting 'speed'; it has ratio, levels, parts"),
+    (BENCH, "--methods ours:speed=2", "ours has no setting 'speed'; it has preset, strength, ratio, "),
     (BENCH, "--methods tomesd:metric=stem", "tomesd has no setting 'metric'; it has ratio, levels, parts, stride"),
     (BENCH, "--methods ours:levels=x", "levels cannot be 'x', in 'ours:levels=x'"),
     (BENCH, "--methods ours:ratio=2", "ratio must be a number from 0 to 1, got 2.0"),

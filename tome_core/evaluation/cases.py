@@ -1,15 +1,14 @@
 """What the demo model is asked to draw: prompts, what they should give, and which of their rows it sees."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..demo.architecture import end_places
-from ..demo.scene import COLOURS, SHAPES, Kind, Pair
+from ..demo.scene import COLOURS, SHAPES, Kind
 from .sampling import encode_prompts
 
 
@@ -38,17 +37,6 @@ def singles(count: int) -> list[Case]:
     kinds = [(colour, shape) for colour in COLOURS for shape in SHAPES]
     chosen = [kinds[i % len(kinds)] for i in range(count)]
     return [Case((kind,), f"a {kind[0]} {kind[1]}", 1000 + i) for i, kind in enumerate(chosen)]
-
-
-def pairs(kinds: Sequence[Pair], count: int) -> list[Case]:
-    """Return `count` cases of two objects, every pair in turn, in both orders."""
-    ordered = [*kinds, *((b, a) for a, b in kinds)]
-    np.random.default_rng(0).shuffle(ordered)
-    chosen = [ordered[i % len(ordered)] for i in range(count)]
-    return [
-        Case(((c1, s1), (c2, s2)), f"a {c1} {s1} and a {c2} {s2}", 5000 + i)
-        for i, ((c1, s1), (c2, s2)) in enumerate(chosen)
-    ]
 
 
 Rows = tuple[Tensor, Tensor]

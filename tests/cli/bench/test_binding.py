@@ -23,11 +23,19 @@ def short_gate(monkeypatch):
 
 
 def test_on_the_demo_model_binding_is_judged_beside_controls_gate_and_time(tome, tmp_path):
-    told = tome(*QUICK, "--methods", "merge,ets,isolation,ours", "--json", "a.json", "--markdown", "a.md")
+    told = tome(*QUICK, "--methods", "merge,ets,isolation,ours:metric=stem", "--json", "a.json", "--markdown", "a.md")
     assert (told.code, told.err) == (0, "")
     report = read(tmp_path / "a.json")
     names = [found["method"] for found in report["methods"]]
-    assert names == ["untouched", "positive-control", "negative-control", "merge", "ets", "isolation", "ours"]
+    assert names == [
+        "untouched",
+        "positive-control",
+        "negative-control",
+        "merge",
+        "ets",
+        "isolation",
+        "ours:metric=stem",
+    ]
     assert [test["pictures"] for test in report["gate"]["tests"]] == [6, 6, 6]
     for found in report["methods"][1:]:
         assert found["time_ratio_min"] <= found["time_ratio"] <= found["time_ratio_max"]

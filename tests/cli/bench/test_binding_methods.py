@@ -11,7 +11,7 @@ from tome_core.binding import BindingConfig
 from tome_core.cli.bench.binding_drawing import binding_method, try_out_binding
 from tome_core.cli.bench.binding_methods import BINDINGS, Binding, parse_binding, read_case, split_case
 from tome_core.cli.bench.entering import read_methods
-from tome_core.cli.bench.methods import Method
+from tome_core.cli.bench.methods import Merging
 from tome_core.cli.console import UserError
 from tome_core.evaluation.cases import Case
 from tome_core.evaluation.quality import BASELINE, Model
@@ -63,7 +63,7 @@ def test_a_method_is_what_its_name_and_settings_say(text, config):
 def test_a_list_may_hold_both_kinds_of_merging_and_settings_with_commas():
     methods = read_methods("untouched,merge:norm=noun,removed=keep,ours:ratio=0.25,isolation", {"levels": (2,)})
     assert [method.name for method in methods] == ["merge:norm=noun,removed=keep", "ours:ratio=0.25", "isolation"]
-    assert [type(method) for method in methods] == [Binding, Method, Binding]
+    assert [type(method) for method in methods] == [Binding, Merging, Binding]
 
 
 @pytest.mark.parametrize(
