@@ -1,0 +1,26 @@
+"""The suite's nodes for ComfyUI (V3 API): thin, stateless, without maths."""
+
+from typing import Any
+
+from comfy_api.latest import ComfyExtension
+
+from .compare import ToMeCompare
+from .demo import ToMeDemoModel
+from .speed import ToMeSpeed, ToMeSpeedAdvanced
+from .telling import mark_images
+
+NODES: list[Any] = [ToMeSpeed, ToMeSpeedAdvanced, ToMeCompare, ToMeDemoModel]
+
+
+class ToMeSuite(ComfyExtension):
+    """What ComfyUI loads."""
+
+    async def get_node_list(self) -> list[Any]:
+        """Return the node classes."""
+        return list(NODES)
+
+
+async def comfy_entrypoint() -> ToMeSuite:
+    """Return the extension; images made with its nodes will name its version."""
+    mark_images({node.__name__ for node in NODES})
+    return ToMeSuite()

@@ -1,0 +1,133 @@
+"""ToMe Speed and ToMe Speed (Advanced): the same patch, by a word and a slider or by every knob."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from comfy.patcher_extension import WrappersMP
+from comfy_api.latest import io
+
+from ..tome_core.errors import UnsupportedModelError
+from ..tome_core.presets import PRESETS, read_preset, speed_preset
+from ..tome_core.speed import SpeedConfig, SpeedReport
+from ..tome_core.speed.patcher import find_family, patch_speed
+from ..tome_core.speed.summary import expectation, result
+from .schema import CATEGORY, config_from, config_inputs, schema
+from .telling import forget_peak, memory_sentence, tell
+
+ALIASES = ["token merging", "tome", "tomesd", "faster", "speed up", "accelerate", "ToDo", "optimize"]
+PEAK_KEY = "tome_suite_peak_memory"
+MODEL_TOOLTIP = "Any Stable Diffusion 1.x, 2.x or SDXL model. Put LoRAs before or after, in any order."
+OUTPUTS = (
+    io.Model.Output(display_name="model", tooltip="The model with token merging, for the KSampler."),
+    io.String.Output(display_name="report", tooltip="What will be merged, or why nothing. Results come on the node."),
+)
+
+
+class ToMeSpeed(io.ComfyNode):
+    """Token merging by a word and a slider."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node to ComfyUI."""
+        return schema(
+            node_id="ToMeSpeed",
+            display_name="ToMe Speed",
+            category=CATEGORY,
+            search_aliases=ALIASES,
+            description=(
+                "Makes images faster by merging similar tokens before attention (token merging, ToMe). Works on SD 1.x, "
+                "2.x and SDXL; the larger the picture, the more it gains. Other models pass through untouched."
+            ),
+            inputs=[
+                io.Model.Input("model", tooltip=MODEL_TOOLTIP),
+                io.Combo.Input(
+                    "preset",
+                    options=list(PRESETS),
+                    default="balanced",
+                    tooltip="\n".join(f"{word}: {read_preset(word).help}" for word in PRESETS),
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    round=0.001,
+                    display_mode=io.NumberDisplay.slider,
+                    tooltip="How much of the preset's merging to do. 0 is the untouched model, bit for bit.",
+                ),
+            ],
+            outputs=list(OUTPUTS),
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, preset: str, strength: float) -> io.NodeOutput:
+        """Patch a clone of the model by a preset for its family."""
+        return _patch(model, lambda: speed_preset(preset, find_family(model), strength), cls.hidden.unique_id)
+
+
+class ToMeSpeedAdvanced(io.ComfyNode):
+    """Token merging by every knob of its config."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Describe the node to ComfyUI."""
+        return schema(
+            node_id="ToMeSpeedAdvanced",
+            display_name="ToMe Speed (Advanced)",
+            category=CATEGORY,
+            search_aliases=ALIASES,
+            description=(
+                "ToMe Speed with every setting of token merging. It replaces a ToMe Speed before it. Ratio 0 is the "
+                "untouched model, bit for bit."
+            ),
+            inputs=[io.Model.Input("model", tooltip=MODEL_TOOLTIP), *config_inputs(SpeedConfig)],
+            outputs=list(OUTPUTS),
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, **knobs: Any) -> bool | str:
+        """Return True, or the rule that a knob breaks; knobs that come by wire are not known yet."""
+        try:
+            config_from(SpeedConfig, knobs)
+        except ValueError as mistake:
+            return str(mistake)
+        return True
+
+    @classmethod
+    def execute(cls, model: Any, **knobs: Any) -> io.NodeOutput:
+        """Patch a clone of the model by the knobs."""
+        return _patch(model, lambda: config_from(SpeedConfig, knobs), cls.hidden.unique_id)
+
+
+def _patch(model: Any, choose: Callable[[], SpeedConfig], node_id: str | None) -> io.NodeOutput:
+    """Return the patched model and what to expect of it, or an unsupported model as it came and why."""
+    device = model.load_device
+
+    def on_end(report: SpeedReport) -> None:
+        tell(node_id, f"{result(report)}\n{memory_sentence(device)}")
+
+    try:
+        patched, report = patch_speed(model, choose(), on_end=on_end)
+    except UnsupportedModelError as problem:
+        text = f"Nothing merged, the model passes through untouched: {problem}"
+        tell(node_id, text)
+        return io.NodeOutput(model, text)
+    _watch_peak(patched, device)
+    text = expectation(report)
+    tell(node_id, text)
+    return io.NodeOutput(patched, text)
+
+
+def _watch_peak(patched: Any, device: torch.device) -> None:
+    """Let each sampling run begin its own peak of memory; in a chain of two nodes once."""
+
+    def sample(executor: Any, *args: Any, **options: Any) -> Any:
+        forget_peak(device)
+        return executor(*args, **options)
+
+    patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, PEAK_KEY)
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PEAK_KEY, sample)
