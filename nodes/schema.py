@@ -109,9 +109,9 @@ def _whole(name: str, default: int | None, known: Mapping[str, Any], shown: dict
 
 
 def tooltip(field: Field[Any]) -> str:
-    """Return the help sentence of a field, with the number that stands for None, and the unit."""
-    unit = field.metadata.get("unit")
-    return field.metadata["help"].replace("None", str(UNSET)) + (f" [{unit}]" if unit else "")
+    """Return the help sentence of a field, with the number that stands for None, and the unit that its name leaves open."""
+    sentence, unit = field.metadata["help"].replace("None", str(UNSET)), field.metadata.get("unit", "")
+    return sentence if field.name.startswith(unit) else f"{sentence} [{unit}]"
 
 
 def _value(field: Field[Any], value: Any) -> Any:

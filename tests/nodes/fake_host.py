@@ -1,0 +1,151 @@
+"""As much of ComfyUI as importing the nodes takes: classes that accept what ComfyUI 0.3.64 accepts, and nothing more.
+
+Every class below has the signature of the host's own, so that a word which that version does not know is an error here
+too. What the nodes do in a real host is tested in tests/hosts/comfyui.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+
+class NumberDisplay(str, Enum):
+    number = "number"
+    slider = "slider"
+
+
+class Hidden(str, Enum):
+    unique_id = "UNIQUE_ID"
+    prompt = "PROMPT"
+    extra_pnginfo = "EXTRA_PNGINFO"
+
+
+@dataclass
+class Input:
+    id: str
+    display_name: str | None = None
+    optional: bool = False
+    tooltip: str | None = None
+    lazy: bool | None = None
+
+
+@dataclass
+class FloatInput(Input):
+    default: float | None = None
+    min: float | None = None
+    max: float | None = None
+    step: float | None = None
+    round: float | None = None
+    display_mode: NumberDisplay | None = None
+
+
+@dataclass
+class IntInput(Input):
+    default: int | None = None
+    min: int | None = None
+    max: int | None = None
+    step: int | None = None
+    control_after_generate: bool | None = None
+    display_mode: NumberDisplay | None = None
+
+
+@dataclass
+class BooleanInput(Input):
+    default: bool | None = None
+    label_on: str | None = None
+    label_off: str | None = None
+
+
+@dataclass
+class StringInput(Input):
+    multiline: bool = False
+    placeholder: str | None = None
+    default: str | None = None
+    dynamic_prompts: bool | None = None
+
+
+@dataclass
+class ComboInput(Input):
+    options: list[str] = field(default_factory=list)
+    default: str | None = None
+
+
+@dataclass
+class Output:
+    id: str | None = None
+    display_name: str | None = None
+    tooltip: str | None = None
+    is_output_list: bool = False
+
+
+@dataclass
+class Schema:
+    node_id: str
+    display_name: str | None = None
+    category: str = "sd"
+    inputs: list[Any] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)
+    hidden: list[Hidden] = field(default_factory=list)
+    description: str = ""
+    is_output_node: bool = False
+    is_experimental: bool = False
+
+
+class NodeOutput:
+    def __init__(self, *args: Any, ui: Any = None, block_execution: str | None = None) -> None:
+        self.args, self.ui, self.block_execution = args, ui, block_execution
+
+
+class ComfyNode:
+    hidden = SimpleNamespace(unique_id="7")
+
+
+class ComfyExtension:
+    pass
+
+
+@dataclass
+class Server:
+    """Keeps what was sent, and the handlers of prompts."""
+
+    sent: list[tuple[str, str, str | None]] = field(default_factory=list)
+    handlers: list[Any] = field(default_factory=list)
+    client_id: str | None = "browser"
+
+    def send_progress_text(self, text: str, node_id: str, sid: str | None = None) -> None:
+        self.sent.append((text, node_id, sid))
+
+    def add_on_prompt_handler(self, handler: Any) -> None:
+        self.handlers.append(handler)
+
+
+def modules() -> dict[str, ModuleType]:
+    """Return fresh modules by the names under which the nodes import them."""
+    kinds = {"Model": Input, "Clip": Input, "Vae": Input, "Image": Input}
+    kinds |= {"Float": FloatInput, "Int": IntInput, "Boolean": BooleanInput, "String": StringInput, "Combo": ComboInput}
+    types = {name: SimpleNamespace(Input=made, Output=Output) for name, made in kinds.items()}
+    io = SimpleNamespace(
+        ComfyNode=ComfyNode, Schema=Schema, NodeOutput=NodeOutput, Hidden=Hidden, NumberDisplay=NumberDisplay, **types
+    )
+    ui = SimpleNamespace(PreviewImage=lambda image, cls: ("preview", image))
+    nothing: Any = object()
+    given: dict[str, dict[str, Any]] = {
+        "comfy_api": {},
+        "comfy_api.latest": {"io": io, "ui": ui, "ComfyExtension": ComfyExtension},
+        "server": {"PromptServer": SimpleNamespace(instance=Server())},
+        "comfy": {"model_detection": nothing, "model_management": nothing, "supported_models": SimpleNamespace(SD15=object)},
+        "comfy.model_patcher": {"ModelPatcher": object},
+        "comfy.patcher_extension": {"WrappersMP": SimpleNamespace(OUTER_SAMPLE="outer_sample")},
+        "comfy.sd": {"CLIP": object, "VAE": object},
+        "comfy.utils": dict.fromkeys(
+            ("calculate_parameters", "load_torch_file", "state_dict_prefix_replace", "weight_dtype"), nothing
+        ),
+    }
+    made: dict[str, ModuleType] = {}
+    for name, attributes in given.items():
+        made[name] = ModuleType(name)
+        vars(made[name]).update(attributes)
+    return made
