@@ -1,0 +1,56 @@
+"""Pictures: what is written into their metadata, and what the nodes say of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from PIL import Image
+
+import tome_core
+
+from tests.hosts.comfyui.live.graphs import SPEED, drawing, node, picture, speed
+from tests.hosts.comfyui.live.server import Server
+
+
+def metadata(server: Server, graph: dict[str, Any]) -> dict[str, Any]:
+    run = server.run(graph)
+    assert not run.error, run.error
+    saved = run.outputs["9"]["images"][0]
+    with Image.open(server.base / "output" / saved["subfolder"] / saved["filename"]) as image:
+        return {name: json.loads(text) for name, text in image.text.items()}  # type: ignore[attr-defined]
+
+
+def test_settings_and_version_are_in_the_picture_also_when_the_node_was_cached(server: Server):
+    for seed in (0, 1):
+        found = metadata(server, picture(drawing("demo", speed("fast"), seed=seed)))
+        assert found["tome_suite"] == {"version": tome_core.__version__}
+        assert found["prompt"][SPEED]["inputs"]["preset"] == "fast"
+
+
+def test_a_picture_without_our_nodes_does_not_name_us(server: Server):
+    assert "tome_suite" not in metadata(server, picture(drawing("demo")))
+
+
+def test_the_node_says_before_a_run_what_it_will_do_and_after_it_what_it_did(server: Server):
+    texts = [text for name, text in server.run(drawing("demo", speed("fast"), seed=11)).texts if name == SPEED]
+    assert "Merged in" in texts[-1] and "Memory" in texts[-1]
+    again = [text for name, text in server.run(drawing("demo", speed("fast"), seed=12)).texts if name == SPEED]
+    assert len(again) == 1 and again[0].startswith("Merged in"), "the cached node speaks of its new run"
+
+
+def test_equal_pictures_compare_as_equal(server: Server):
+    graph = picture(drawing("demo"))
+    graph["20"] = node("ToMeCompare", image_a=["8", 0], image_b=["8", 0], gain=4.0)
+    run = server.run(graph)
+    assert ("20", "the images are equal") in run.texts
+    assert run.outputs["20"]["images"]
+
+
+def test_pictures_of_two_sizes_are_not_compared_and_the_prompt_goes_on(server: Server):
+    graph = picture(drawing("demo"))
+    graph["21"] = node("EmptyImage", width=64, height=64, batch_size=1, color=0)
+    graph["20"] = node("ToMeCompare", image_a=["8", 0], image_b=["21", 0], gain=4.0)
+    run = server.run(graph)
+    assert ("20", "Not compared: images must be of one size, got 256x256 pixels and 64x64 pixels") in run.texts
+    assert run.outputs["9"]["images"]
