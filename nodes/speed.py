@@ -116,18 +116,19 @@ def _patch(model: Any, choose: Callable[[], SpeedConfig], node_id: str | None) -
         text = f"Nothing merged, the model passes through untouched: {problem}"
         tell(node_id, text)
         return io.NodeOutput(model, text)
-    _watch_peak(patched, device)
+    _watch_peak(patched, None if report.config.is_neutral else device)
     text = expectation(report)
     tell(node_id, text)
     return io.NodeOutput(patched, text)
 
 
-def _watch_peak(patched: Any, device: torch.device) -> None:
-    """Let each sampling run begin its own peak of memory; in a chain of two nodes once."""
+def _watch_peak(patched: Any, device: torch.device | None) -> None:
+    """Let each sampling run begin its own peak of memory, once in a chain of nodes; with no device, never."""
 
     def sample(executor: Any, *args: Any, **options: Any) -> Any:
         forget_peak(device)
         return executor(*args, **options)
 
     patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, PEAK_KEY)
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PEAK_KEY, sample)
+    if device is not None:
+        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PEAK_KEY, sample)
