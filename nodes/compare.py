@@ -21,8 +21,8 @@ class ToMeCompare(io.ComfyNode):
             category=CATEGORY,
             search_aliases=["image difference", "compare images", "PSNR", "SSIM", "A/B", "quality"],
             description=(
-                "Shows where two images differ and how much: PSNR in dB and SSIM, higher is closer. Below about 20 dB whole "
-                "objects have moved; equal images give infinity and 1."
+                "Shows where two images differ and how much: PSNR in dB and SSIM, higher is closer. Below about 20 dB "
+                "whole objects have moved; equal images give infinity and 1."
             ),
             inputs=[
                 io.Image.Input("image_a", tooltip="The image to judge, such as one made with token merging."),

@@ -18,9 +18,9 @@ class ToMeDemoModel(io.ComfyNode):
             category=CATEGORY,
             search_aliases=["token merging demo", "test model", "tiny model", "no checkpoint", "sample model"],
             description=(
-                "A small model that comes with tome-suite, to try it without a checkpoint. It draws one or two of: circle, "
-                "square, triangle, cross, star, in red, yellow, green, blue, purple or black. 256 x 256 pixels, 20 steps "
-                "or more, cfg 3, sampler dpmpp_2m_sde, scheduler normal."
+                "A small model that comes with tome-suite, to try it without a checkpoint. It draws one or two of: "
+                "circle, square, triangle, cross, star, in red, yellow, green, blue, purple or black. 256 x 256 "
+                "pixels, 20 steps or more, cfg 3, sampler dpmpp_2m_sde, scheduler normal."
             ),
             inputs=[],
             outputs=[

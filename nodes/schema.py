@@ -109,7 +109,7 @@ def _whole(name: str, default: int | None, known: Mapping[str, Any], shown: dict
 
 
 def tooltip(field: Field[Any]) -> str:
-    """Return the help sentence of a field, with the number that stands for None, and the unit that its name leaves open."""
+    """Return the help sentence of a field, with the number that stands for None and a unit not in its name."""
     sentence, unit = field.metadata["help"].replace("None", str(UNSET)), field.metadata.get("unit", "")
     return sentence if field.name.startswith(unit) else f"{sentence} [{unit}]"
 

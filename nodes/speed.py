@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io
 
 from ..tome_core.errors import UnsupportedModelError
@@ -13,10 +11,10 @@ from ..tome_core.speed import SpeedConfig, SpeedReport
 from ..tome_core.speed.patcher import find_family, patch_speed
 from ..tome_core.speed.summary import expectation, result
 from .schema import CATEGORY, config_from, config_inputs, schema
-from .telling import forget_peak, memory_sentence, tell
+from .telling import tell
+from .watching import RunWatch, forget_watch
 
 ALIASES = ["token merging", "tome", "tomesd", "faster", "speed up", "accelerate", "ToDo", "optimize"]
-PEAK_KEY = "tome_suite_peak_memory"
 MODEL_TOOLTIP = "Any Stable Diffusion 1.x, 2.x or SDXL model. Put LoRAs before or after, in any order."
 OUTPUTS = (
     io.Model.Output(display_name="model", tooltip="The model with token merging, for the KSampler."),
@@ -36,8 +34,8 @@ class ToMeSpeed(io.ComfyNode):
             category=CATEGORY,
             search_aliases=ALIASES,
             description=(
-                "Makes images faster by merging similar tokens before attention (token merging, ToMe). Works on SD 1.x, "
-                "2.x and SDXL; the larger the picture, the more it gains. Other models pass through untouched."
+                "Makes images faster by merging similar tokens before attention (token merging, ToMe). Works on SD "
+                "1.x, 2.x and SDXL; the larger the picture, the more it gains. Other models pass through untouched."
             ),
             inputs=[
                 io.Model.Input("model", tooltip=MODEL_TOOLTIP),
@@ -105,10 +103,9 @@ class ToMeSpeedAdvanced(io.ComfyNode):
 
 def _patch(model: Any, choose: Callable[[], SpeedConfig], node_id: str | None) -> io.NodeOutput:
     """Return the patched model and what to expect of it, or an unsupported model as it came and why."""
-    device = model.load_device
 
     def on_end(report: SpeedReport) -> None:
-        tell(node_id, f"{result(report)}\n{memory_sentence(device)}")
+        tell(node_id, f"{result(report)}\n{watch}")
 
     try:
         patched, report = patch_speed(model, choose(), on_end=on_end)
@@ -116,19 +113,11 @@ def _patch(model: Any, choose: Callable[[], SpeedConfig], node_id: str | None) -
         text = f"Nothing merged, the model passes through untouched: {problem}"
         tell(node_id, text)
         return io.NodeOutput(model, text)
-    _watch_peak(patched, None if report.config.is_neutral else device)
+    watch = RunWatch(model.load_device, report)
+    if report.config.is_neutral:
+        forget_watch(patched)
+    else:
+        watch.watch(patched)
     text = expectation(report)
     tell(node_id, text)
     return io.NodeOutput(patched, text)
-
-
-def _watch_peak(patched: Any, device: torch.device | None) -> None:
-    """Let each sampling run begin its own peak of memory, once in a chain of nodes; with no device, never."""
-
-    def sample(executor: Any, *args: Any, **options: Any) -> Any:
-        forget_peak(device)
-        return executor(*args, **options)
-
-    patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, PEAK_KEY)
-    if device is not None:
-        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PEAK_KEY, sample)

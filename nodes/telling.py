@@ -2,8 +2,6 @@
 
 from typing import Any, Final
 
-import psutil
-import torch
 from server import PromptServer
 
 from ..tome_core import __version__
@@ -16,19 +14,6 @@ def tell(node_id: str | None, text: str) -> None:
     server = getattr(PromptServer, "instance", None)
     if server is not None and node_id is not None:
         server.send_progress_text(text, node_id, getattr(server, "client_id", None))
-
-
-def memory_sentence(device: torch.device) -> str:
-    """Return what memory a sampling run took on a GPU at most, or takes now where nobody keeps its peak."""
-    if device.type == "cuda":
-        return f"Peak GPU memory: {torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB"
-    return f"Memory of ComfyUI: {psutil.Process().memory_info().rss / 2**30:.2f} GiB"
-
-
-def forget_peak(device: torch.device) -> None:
-    """Let the peak that `memory_sentence` tells begin here."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
 
 
 def mark_version(request: dict[str, Any], node_ids: set[str]) -> dict[str, Any]:

@@ -136,7 +136,11 @@ def modules() -> dict[str, ModuleType]:
         "comfy_api": {},
         "comfy_api.latest": {"io": io, "ui": ui, "ComfyExtension": ComfyExtension},
         "server": {"PromptServer": SimpleNamespace(instance=Server())},
-        "comfy": {"model_detection": nothing, "model_management": nothing, "supported_models": SimpleNamespace(SD15=object)},
+        "comfy": {
+            "model_detection": nothing,
+            "model_management": nothing,
+            "supported_models": SimpleNamespace(SD15=object),
+        },
         "comfy.model_patcher": {"ModelPatcher": object},
         "comfy.patcher_extension": {"WrappersMP": SimpleNamespace(OUTER_SAMPLE="outer_sample")},
         "comfy.sd": {"CLIP": object, "VAE": object},

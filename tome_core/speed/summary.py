@@ -34,12 +34,11 @@ def _is_whole_run(report: SpeedReport) -> bool:
 
 
 def _tokens(level: LevelReport, grid: Grid) -> str:
-    """Return such as "Level 1: 4096 tokens to 2048 (-50%) in 5 blocks"."""
-    tokens, kept = grid[0] * grid[1], level.kept[grid]
-    after = sorted(set(kept.values()))
-    told = " or ".join(f"{count} ({count / tokens - 1:+.0%})" for count in after)
-    parts = ", ".join(part for part in kept)
-    return f"Level {level.level}: {tokens} tokens to {told} in {parts} of {level.blocks} blocks"
+    """Return such as "Level 1 (5 blocks), 4096 tokens: attention on 3072 (-25%), keys on 2048 (-50%)"."""
+    tokens = grid[0] * grid[1]
+    parts = [f"{part} on {kept} ({kept / tokens - 1:+.0%})" for part, kept in level.kept[grid].items() if kept < tokens]
+    told = ", ".join(parts) or "nothing to merge at this size"
+    return f"Level {level.level} ({level.blocks} blocks), {tokens} tokens: {told}"
 
 
 def _saved(report: SpeedReport, level: LevelReport, grid: Grid) -> str:

@@ -109,7 +109,10 @@ class Server:
         import aiohttp  # what ComfyUI itself serves with
 
         client = uuid.uuid4().hex
-        async with aiohttp.ClientSession() as session, session.ws_connect(f"{self.url}/ws?clientId={client}") as socket_:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"{self.url}/ws?clientId={client}") as socket_,
+        ):
             body = {"prompt": graph, "client_id": client}
             run = Run((await asyncio.to_thread(self.post, "/prompt", body))["prompt_id"])
             async for message in socket_:

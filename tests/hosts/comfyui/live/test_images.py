@@ -8,7 +8,6 @@ from typing import Any
 from PIL import Image
 
 import tome_core
-
 from tests.hosts.comfyui.live.graphs import SPEED, drawing, node, picture, speed
 from tests.hosts.comfyui.live.server import Server
 
@@ -34,7 +33,7 @@ def test_a_picture_without_our_nodes_does_not_name_us(server: Server):
 
 def test_the_node_says_before_a_run_what_it_will_do_and_after_it_what_it_did(server: Server):
     texts = [text for name, text in server.run(drawing("demo", speed("fast"), seed=11)).texts if name == SPEED]
-    assert "Merged in" in texts[-1] and "Memory" in texts[-1]
+    assert "Merged in" in texts[-1] and "This run: " in texts[-1]
     again = [text for name, text in server.run(drawing("demo", speed("fast"), seed=12)).texts if name == SPEED]
     assert len(again) == 1 and again[0].startswith("Merged in"), "the cached node speaks of its new run"
 

@@ -45,7 +45,8 @@ def tiny_sdxl() -> ModelPatcher:
     """Return a random model of SDXL's shape, a tenth as wide and of fewer blocks."""
     config = TinySDXL(
         {
-            "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32, "use_spatial_transformer": True,
+            "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32,
+            "use_spatial_transformer": True,
             "legacy": False, "use_linear_in_transformer": True, "context_dim": 96, "adm_in_channels": 64 + 1536,
             "channel_mult": [1, 2, 4], "num_res_blocks": [2, 2, 2], "transformer_depth": [0, 0, 2, 2, 4, 4],
             "transformer_depth_output": [0, 0, 0, 2, 2, 2, 4, 4, 4], "transformer_depth_middle": 4,
@@ -61,7 +62,8 @@ def tiny_flux() -> ModelPatcher:
         {
             "image_model": "flux", "in_channels": 4, "out_channels": 4, "patch_size": 2, "vec_in_dim": 96,
             "context_in_dim": 96, "hidden_size": 64, "mlp_ratio": 4.0, "num_heads": 2, "depth": 1,
-            "depth_single_blocks": 1, "axes_dim": [8, 12, 12], "theta": 10000, "qkv_bias": True, "guidance_embed": False,
+            "depth_single_blocks": 1, "axes_dim": [8, 12, 12], "theta": 10000, "qkv_bias": True,
+            "guidance_embed": False,
         }
     )  # fmt: skip
     config.latent_format = supported_models.SD15.latent_format()

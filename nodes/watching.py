@@ -1,0 +1,58 @@
+"""How long a sampling run took, and the memory at its peak: what a node says beside what was merged."""
+
+import time
+from typing import Any, Final
+
+import psutil
+import torch
+from comfy.patcher_extension import WrappersMP
+
+from ..tome_core.speed import SpeedReport
+
+KEY: Final = "tome_suite_watch"
+
+
+class RunWatch:
+    """Watches the sampling runs of one patched model, the latest of which it tells of.
+
+    Args:
+        device: where the model runs.
+        report: counts the calls of the model.
+    """
+
+    def __init__(self, device: torch.device, report: SpeedReport) -> None:
+        self._device, self._report = device, report
+        self._seconds = 0.0
+        self._calls = 0
+
+    def watch(self, model: Any) -> None:
+        """Watch the runs of a patcher's clone, instead of an earlier node's watch."""
+        forget_watch(model)
+        model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, self.around_run)
+
+    def around_run(self, executor: Any, *args: Any, **options: Any) -> Any:
+        """Call on, and keep how long it took, also when it fails."""
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        start, before = time.perf_counter(), self._all_calls()
+        try:
+            return executor(*args, **options)
+        finally:
+            self._seconds, self._calls = time.perf_counter() - start, self._all_calls() - before
+
+    def __str__(self) -> str:
+        each = f", {self._seconds / self._calls:.3g} s a model call" if self._calls else ""
+        return f"This run: {self._seconds:.3g} s{each}. {self._memory()}"
+
+    def _all_calls(self) -> int:
+        return self._report.merged_calls + self._report.untouched_calls
+
+    def _memory(self) -> str:
+        if self._device.type == "cuda":
+            return f"Peak GPU memory {torch.cuda.max_memory_allocated(self._device) / 2**30:.2f} GiB."
+        return f"ComfyUI uses {psutil.Process().memory_info().rss / 2**30:.2f} GiB."  # nobody keeps its peak
+
+
+def forget_watch(model: Any) -> None:
+    """Take an earlier node's watch off a patcher's clone."""
+    model.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)

@@ -1,0 +1,130 @@
+"""The speed nodes: a preset or knobs in, a patched clone and a sentence out; the node tells of each run."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+import torch
+
+from tome_core.errors import UnsupportedModelError
+from tome_core.presets import PRESETS, speed_preset
+from tome_core.speed import LevelReport, SpeedConfig, SpeedReport
+
+
+class Model:
+    """A patcher that only counts its wrappers."""
+
+    load_device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.wrappers: dict[str, list[Any]] = {}
+
+    def clone(self) -> Model:
+        copy = Model()
+        copy.wrappers = {key: list(found) for key, found in self.wrappers.items()}
+        return copy
+
+    def add_wrapper_with_key(self, kind: str, key: str, wrapper: Any) -> None:
+        assert kind == "outer_sample"
+        self.wrappers.setdefault(key, []).append(wrapper)
+
+    def remove_wrappers_with_key(self, kind: str, key: str) -> None:
+        self.wrappers.pop(key, None)
+
+
+class Patch:
+    """Stands for the core's `patch_speed`, whose own tests are elsewhere: keeps what it was given."""
+
+    def __call__(self, model: Model, config: SpeedConfig, *, on_end: Any) -> tuple[Model, SpeedReport]:
+        self.config, self.on_end = config, on_end
+        self.report = SpeedReport("UNetModel", config, config.metric, (LevelReport(1, 1, 5, True),))
+        return model.clone(), self.report
+
+
+@pytest.fixture
+def speed(nodes: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    module = importlib.import_module(f"{nodes.__name__}.speed")
+    monkeypatch.setattr(module, "patch_speed", Patch())
+    monkeypatch.setattr(module, "find_family", lambda model: "sdxl")
+    return module
+
+
+@pytest.fixture
+def sent(nodes: Any) -> Any:
+    return importlib.import_module(f"{nodes.__name__}.telling").PromptServer.instance.sent
+
+
+def test_the_preset_is_the_familys_own_and_scaled(speed: Any):
+    speed.ToMeSpeed.execute(Model(), "balanced", 0.5)
+    assert speed.patch_speed.config == speed_preset("balanced", "sdxl", 0.5)
+
+
+def test_the_knobs_make_the_config(speed: Any):
+    speed.ToMeSpeedAdvanced.execute(Model(), ratio=0.25, levels="1, 2", seed=-1)
+    assert speed.patch_speed.config == SpeedConfig(ratio=0.25, levels=(1, 2))
+
+
+def test_a_broken_knob_is_named_before_the_prompt_runs(speed: Any):
+    assert speed.ToMeSpeedAdvanced.validate_inputs(model=None, ratio=None, levels="2") is True
+    said = speed.ToMeSpeedAdvanced.validate_inputs(start_percent=0.5, end_percent=0.5)
+    assert said == "end_percent must be above start_percent, got 0.5"
+
+
+def test_the_report_comes_out_and_shows_on_the_node(speed: Any, sent: Any):
+    _, text = speed.ToMeSpeed.execute(Model(), "fast", 1.0).args
+    assert text.startswith("Will merge 0.5 of block at level 1 (5 of 5 blocks)")
+    assert sent == [(text, "7", "browser")]
+
+
+def test_after_a_run_the_node_tells_what_was_merged_and_how_long_it_took(speed: Any, sent: Any):
+    patched, _ = speed.ToMeSpeed.execute(Model(), "fast", 1.0).args
+    (around_run,) = [found for kind in patched.wrappers.values() for found in kind]
+
+    def run() -> str:
+        speed.patch_speed.report.merged_calls += 4
+        speed.patch_speed.report.record(1, (32, 32), "block", 512)
+        return "latent"
+
+    assert around_run(run) == "latent"
+    speed.patch_speed.on_end(speed.patch_speed.report)
+    told = sent[-1][0].splitlines()
+    assert told[:2] == [
+        "Merged in 4 of 4 calls of the model so far.",
+        "Level 1 (5 blocks), 1024 tokens: block on 512 (-50%)",
+    ]
+    assert told[-1].startswith("This run: ") and "s a model call" in told[-1]
+
+
+def test_off_says_so_and_leaves_nothing_on_the_model(speed: Any):
+    on, _ = speed.ToMeSpeed.execute(Model(), "fast", 1.0).args
+    assert on.wrappers
+    for arguments in (("off", 1.0), ("fast", 0.0)):
+        patched, text = speed.ToMeSpeed.execute(on, *arguments).args
+        assert patched is not on and patched.wrappers == {}
+        assert text == "Off: the model stays untouched."
+
+
+def test_a_second_node_watches_instead_of_the_first(speed: Any):
+    first, _ = speed.ToMeSpeed.execute(Model(), "fast", 1.0).args
+    second, _ = speed.ToMeSpeedAdvanced.execute(first).args
+    assert [len(found) for found in second.wrappers.values()] == [1]
+
+
+def test_a_model_that_cannot_be_merged_comes_out_as_it_came_in(speed: Any, monkeypatch: pytest.MonkeyPatch, sent: Any):
+    def refuse(*_: Any, **__: Any) -> None:
+        raise UnsupportedModelError("Flux is not yet supported")
+
+    monkeypatch.setattr(speed, "patch_speed", refuse)
+    model = Model()
+    given, text = speed.ToMeSpeed.execute(model, "fast", 1.0).args
+    assert given is model
+    assert text == "Nothing merged, the model passes through untouched: Flux is not yet supported"
+    assert sent[-1][0] == text
+
+
+def test_the_presets_on_the_node_are_the_cores_and_explained(speed: Any):
+    preset = speed.ToMeSpeed.define_schema().inputs[1]
+    assert tuple(preset.options) == PRESETS and preset.default == "balanced"
+    assert [line.split(":")[0] for line in preset.tooltip.splitlines()] == list(PRESETS)
