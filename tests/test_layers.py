@@ -25,6 +25,8 @@ ARROWS = {
 # The core knows no host, and nothing that knows the core.
 FOREIGN = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "modules", "backend", "gradio"}
 FOREIGN |= {"nodes", "a1111_extension", "tests"}
+# ComfyUI loads the suite under a name of its own, so an absolute tome_core would be another one, or none.
+NOT_FOR_NODES = {"tome_core", "a1111_extension", "tests", "modules", "backend", "gradio", "diffusers"}
 
 
 def violations(root: Path) -> list[str]:
@@ -73,9 +75,53 @@ def _relative_problems(inside: tuple[str, ...], node: ast.ImportFrom) -> Iterato
         yield node.lineno, f"imports {target}, which {room} may not"
 
 
+def node_violations(root: Path) -> list[str]:
+    """Return one sentence for each import below `root`/nodes that breaks the rules of ComfyUI's door."""
+    found = []
+    for path in sorted((root / "nodes").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            found += [f"{path.relative_to(root).as_posix()}:{problem}" for problem in _node_problems(node)]
+    return found
+
+
+def _node_problems(node: ast.AST) -> Iterator[str]:
+    """Two dots name the root, where the core alone is a node's business, and of the core not the terminal."""
+    if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.level == 0):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+        for top in {name.split(".")[0] for name in names} & NOT_FOR_NODES:
+            yield f"{node.lineno} imports {top}"
+    elif isinstance(node, ast.ImportFrom) and node.level > 1:
+        place = (node.module or "").split(".")
+        if node.level > 2 or place[0] != "tome_core" or place[1:2] == ["cli"]:
+            yield f"{node.lineno} imports {'.' * node.level}{node.module or ''}"
+
+
 def test_every_import_follows_an_arrow():
     assert (ROOT / "tome_core" / "merging" / "plan.py").exists()
     assert violations(ROOT) == []
+
+
+def test_the_nodes_import_their_host_and_the_core():
+    assert (ROOT / "nodes" / "speed.py").exists()
+    assert node_violations(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "problems"),
+    [
+        ("from ..tome_core.speed import SpeedConfig\nfrom .schema import schema\nimport comfy.sd, torch", []),
+        ("from tome_core.speed import SpeedConfig", ["1 imports tome_core"]),
+        ("def f():\n    import diffusers", ["2 imports diffusers"]),
+        ("from modules import shared", ["1 imports modules"]),
+        ("from ..a1111_extension import ui", ["1 imports ..a1111_extension"]),
+        ("from ..tome_core.cli import run", ["1 imports ..tome_core.cli"]),
+        ("from ... import nodes", ["1 imports ..."]),
+    ],
+)
+def test_a_planted_violation_among_the_nodes_is_found(tmp_path: Path, source: str, problems: list[str]):
+    (tmp_path / "nodes").mkdir()
+    (tmp_path / "nodes" / "x.py").write_text(source, encoding="utf-8")
+    assert node_violations(tmp_path) == [f"nodes/x.py:{problem}" for problem in problems]
 
 
 @pytest.mark.parametrize(
