@@ -49,31 +49,27 @@ async function add(id) {
   return found;
 }
 
+// Open a template from the template browser and tell its nodes; its tab stays, with the graph in it.
 async function openTemplate(name) {
   await command('Comfy.BrowseTemplates');
-  await page.getByText('tome-suite', { exact: true }).last().click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByText('tome-suite', { exact: true }).first().click();
   await settle(1500);
   if (name === TEMPLATES[0]) await page.screenshot({ path: `${folder}/templates.png` });
-  await page.getByText(name, { exact: true }).first().click();
-  await page.waitForFunction((id) => app.graph._nodes.length > 5 && app.graph._nodes.some((n) => n.type.startsWith('ToMe')), name);
+  await page.evaluate(() => app.graph.clear());
+  await dialog.getByText(name, { exact: true }).first().click();
+  await page.waitForFunction(() => app.graph._nodes.some((node) => node.type.startsWith('ToMe')));
   await settle(2500);
   const types = await page.evaluate(() => app.graph._nodes.map((node) => node.type));
   await page.keyboard.press('Escape'); // a dialog about a checkpoint that is not there
   await command('Comfy.Canvas.FitView');
   await settle(1500);
   await page.screenshot({ path: `${folder}/${name}.png` });
-  await page.evaluate(() => app.graph.clear());
   return types;
 }
 
+// Run the graph that is open, and tell how it ended and what the nodes said.
 async function run() {
-  await command('Comfy.BrowseTemplates');
-  await page.getByText('tome-suite', { exact: true }).last().click();
-  await settle(1500);
-  await page.getByText('demo-ab', { exact: true }).first().click();
-  await page.waitForFunction(() => app.graph._nodes.length > 5);
-  await settle(2500);
-  await command('Comfy.Canvas.FitView');
   await page.evaluate(() => {
     window.told = [];
     app.api.addEventListener('progress_text', (event) => window.told.push(event.detail.text));
