@@ -1,7 +1,7 @@
 """As much of ComfyUI as importing the nodes takes: classes that accept what ComfyUI 0.3.64 accepts, and nothing more.
 
 Every class below has the signature of the host's own, so that a word which that version does not know is an error here
-too. What the nodes do in a real host is tested in tests/hosts/comfyui.
+too. What the nodes do in a real host is tested in tests/hosts/comfyui/live.
 """
 
 from __future__ import annotations
