@@ -49,10 +49,7 @@ def config_from(config_class: type[Config], values: Mapping[str, Any]) -> Config
     given: dict[str, Any] = {}
     for field in fields(config_class):  # type: ignore[arg-type]
         if _is_pair(field):
-            default = dict(zip(SIDES, field.default, strict=True))
-            sides = [values.get(f"{field.name}_{side}") for side in SIDES]
-            pairs = zip(sides, SIDES, strict=True)
-            given[field.name] = tuple(default[side] if value is None else value for value, side in pairs)
+            given[field.name] = tuple(_side(values.get(name), value) for name, value in _sides(field))
         elif values.get(field.name) is not None:
             given[field.name] = _value(field, values[field.name])
     return config_class(**given)
@@ -60,13 +57,14 @@ def config_from(config_class: type[Config], values: Mapping[str, Any]) -> Config
 
 def _inputs(config_class: type, field: Field[Any]) -> Iterator[Any]:
     """Yield the one input of a field, or the two of a pair."""
-    default, known = field.default, field.metadata
+    known = field.metadata
+    default: Any = field.default
     shown: dict[str, Any] = {"optional": True, "tooltip": tooltip(field)}
     if "choices" in known:
         yield _choice(config_class, field, shown)
     elif _is_pair(field):
-        for side, value in zip(SIDES, default, strict=True):
-            yield _whole(f"{field.name}_{side}", value, known, shown)
+        for name, value in _sides(field):
+            yield _whole(name, value, known, shown)
     elif isinstance(default, tuple):
         yield io.String.Input(field.name, default=", ".join(map(str, default)), **shown)
     elif isinstance(known["max"], float):
@@ -125,6 +123,17 @@ def _value(field: Field[Any], value: Any) -> Any:
         return tuple(int(word) for word in re.split(r"[,\s]+", value.strip()))
     except ValueError:
         raise ValueError(f"{field.name} must be whole numbers with commas between them, got {value!r}") from None
+
+
+def _sides(field: Field[Any]) -> Iterator[tuple[str, int]]:
+    """Yield the name and the default of both inputs of a pair."""
+    default: Any = field.default
+    for side, value in zip(SIDES, default, strict=True):
+        yield f"{field.name}_{side}", value
+
+
+def _side(given: int | None, default: int) -> int:
+    return default if given is None else given
 
 
 def _is_pair(field: Field[Any]) -> bool:

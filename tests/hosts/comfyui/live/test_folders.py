@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.parse
 
 import pytest
 
+from tests.hosts.comfyui.live.graphs import advanced, drawing
 from tests.hosts.comfyui.live.server import SUITE, Server
 
 NODE_IDS = ("ToMeSpeed", "ToMeSpeedAdvanced", "ToMeCompare", "ToMeDemoModel")
@@ -42,6 +44,13 @@ def test_every_template_and_its_thumbnail_is_served(server: Server, name: str):
     folder = f"/api/workflow_templates/tome-suite/{urllib.parse.quote(name)}"
     assert {"nodes", "links", "version"} <= set(json.loads(server.get(f"{folder}.json")))
     assert server.get(f"{folder}.jpg").startswith(b"\xff\xd8")
+
+
+def test_a_knob_that_breaks_its_rule_is_refused_before_the_prompt_runs(server: Server):
+    graph = drawing("demo", advanced(start_percent=0.5, end_percent=0.5))
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        server.post("/prompt", {"prompt": graph})
+    assert "end_percent must be above start_percent, got 0.5" in refused.value.read().decode()
 
 
 def test_the_pack_is_loaded_without_a_complaint(server: Server):
