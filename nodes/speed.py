@@ -5,7 +5,6 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..tome_core.errors import UnsupportedModelError
 from ..tome_core.presets import PRESETS, read_preset, speed_preset
 from ..tome_core.speed import SpeedConfig, SpeedReport
 from ..tome_core.speed.patcher import find_family, patch_speed
@@ -102,14 +101,18 @@ class ToMeSpeedAdvanced(io.ComfyNode):
 
 
 def _patch(model: Any, choose: Callable[[], SpeedConfig], node_id: str | None) -> io.NodeOutput:
-    """Return the patched model and what to expect of it, or an unsupported model as it came and why."""
+    """Return the patched model and what to expect of it, or the model as it came and why.
+
+    It comes out as it came where it is not supported, has no such level, or a knob that came by wire breaks its rule:
+    the picture is drawn all the same.
+    """
 
     def on_end(report: SpeedReport) -> None:
         tell(node_id, f"{result(report)}\n{watch}")
 
     try:
         patched, report = patch_speed(model, choose(), on_end=on_end)
-    except UnsupportedModelError as problem:
+    except ValueError as problem:  # UnsupportedModelError among them
         text = f"Nothing merged, the model passes through untouched: {problem}"
         tell(node_id, text)
         return io.NodeOutput(model, text)

@@ -124,6 +124,13 @@ def test_a_model_that_cannot_be_merged_comes_out_as_it_came_in(speed: Any, monke
     assert sent[-1][0] == text
 
 
+def test_a_knob_by_wire_that_breaks_its_rule_costs_no_picture(speed: Any):
+    model = Model()
+    given, text = speed.ToMeSpeedAdvanced.execute(model, ratio=2.0).args
+    assert given is model
+    assert text.endswith("passes through untouched: ratio must be a number from 0 to 1, got 2.0")
+
+
 def test_the_presets_on_the_node_are_the_cores_and_explained(speed: Any):
     preset = speed.ToMeSpeed.define_schema().inputs[1]
     assert tuple(preset.options) == PRESETS and preset.default == "balanced"
