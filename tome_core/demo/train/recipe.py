@@ -58,7 +58,10 @@ class Recipe:
         DenoiserStage("denoiser-cool-down", 256, 38_400, 32, 8_192, cool_down=True),
         DenoiserStage("denoiser-layouts", 256, 56_000, 32, 8_192, warm_up=100, cool_down=True, noisy_share=0.7),
         DenoiserStage(
-            "denoiser-apart", 256, 32_000, 32, 8_192, warm_up=100, cool_down=True, noisy_share=0.7, apart_share=0.3
+            "denoiser-apart", 256, 32_000, 32, 8_192, warm_up=100, cool_down=True, noisy_share=0.7, apart_share=0.6
+        ),
+        DenoiserStage(
+            "denoiser-outlines", 256, 25_600, 32, 8_192, warm_up=100, cool_down=True, noisy_share=0.3, apart_share=0.6
         ),
     )
     matrix_lr: float = 0.01  # Muon, for everything of two dimensions or more
