@@ -1,8 +1,9 @@
 """Token Merging for Training-Free Semantic Binding (Hu et al. 2024): what a prompt says of a thing stays with it."""
 
+from .bound import BoundPrompt
 from .composite import Layout, RowGroup, bind_rows
 from .config import BindingConfig
-from .diffusers import BindingHandle, BoundPrompt, apply_binding
+from .diffusers import BindingHandle, apply_binding
 from .diffusers_maps import MapRecorder, record_maps
 from .overlay import overlay
 from .parse import Group, Parse, Span

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from inspect import signature
 from types import TracebackType
 from typing import Any, Final
@@ -10,7 +9,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from .composite import Layout, RowGroup, bind_rows
+from .bound import BoundPrompt
+from .composite import Layout, bind_rows
 from .config import BindingConfig
 from .diffusers_towers import Tower, find_towers
 from .parse import Parse
@@ -54,14 +54,6 @@ def apply_binding(
     handle = BindingHandle(pipeline, config or BindingConfig(), parser, towers)
     handle._install()
     return handle
-
-
-@dataclass(frozen=True)
-class BoundPrompt:
-    """What was bound in one prompt: its parse, and the rows of each group for the first text encoder."""
-
-    parse: Parse
-    groups: tuple[RowGroup, ...]
 
 
 class BindingHandle:

@@ -1,7 +1,7 @@
 """From characters of a prompt to rows of its encoding: the table that each door makes from the host's own tokens."""
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -46,7 +46,13 @@ class TokenTable:
         )
 
 
-def read_tokens(text: str, chunks: Sequence[Sequence[bytes | None]]) -> TokenTable:
+def read_tokens(
+    text: str,
+    chunks: Sequence[Sequence[bytes | None]],
+    *,
+    kept: Container[int] | None = None,
+    vectors: Sequence[Span] = (),
+) -> TokenTable:
     """Return the table of a text and the tokens that a host made of it.
 
     CLIP's tokenizer composes accents (NFC), lowers case and drops blanks, and no more; so the tokens' bytes follow each
@@ -55,14 +61,17 @@ def read_tokens(text: str, chunks: Sequence[Sequence[bytes | None]]) -> TokenTab
     Args:
         text: the prompt as the host got it.
         chunks: the tokens of each chunk without start, end and padding, as UTF-8. None is one more token of the same
-            characters, as textual inversion makes them.
+            characters, as textual inversion makes them; empty bytes are a vector in place of the next of `vectors`.
+        kept: the places of the characters that the host gives its tokenizer; None for all of them.
+        vectors: names that a host may replace by vectors, or drop where it does not find them.
 
     Raises:
         OtherTokensError: the tokens are not those of the text.
     """
-    letters = _letters(text)
+    letters = [(letter, span) for letter, span in _letters(text) if kept is None or span.start in kept]
     stream = b"".join(letter.encode() for letter, _ in letters)
     owners = [span for letter, span in letters for _ in letter.encode()]
+    names = _ends(owners, vectors)
     spans: list[Span] = []
     places: list[Place] = []
     at = 0
@@ -71,14 +80,9 @@ def read_tokens(text: str, chunks: Sequence[Sequence[bytes | None]]) -> TokenTab
             if token is None and spans:
                 spans.append(spans[-1])
             else:
-                token = token or b""
-                at = _skip(stream, at, token)
-                if not token or not stream.startswith(token, at):
-                    raise OtherTokensError(
-                        f"tokens must be those of the prompt, got {token.decode(errors='replace')!r}"
-                    )
-                spans.append(Span(owners[at].start, owners[at + len(token) - 1].end))
-                at += len(token)
+                at, end = _find(stream, at, token or b"", names)
+                spans.append(Span(owners[at].start, owners[end - 1].end))
+                at = end
             places.append(Place(chunk, row))
     return TokenTable(text, tuple(spans), tuple(places))
 
@@ -147,6 +151,32 @@ def _parts_at(text: str, i: int) -> bool:
     before, behind = text[start:i], text[i : i + 32]
     whole = unicodedata.normalize("NFC", before + behind)
     return whole == unicodedata.normalize("NFC", before) + unicodedata.normalize("NFC", behind)
+
+
+def _ends(owners: Sequence[Span], names: Sequence[Span]) -> dict[int, int]:
+    """Return the byte behind each name, by its first byte."""
+    found = {}
+    for name in names:
+        places = [at for at, (start, _) in enumerate(owners) if name.start <= start < name.end]
+        if places:
+            found[places[0]] = places[-1] + 1
+    return found
+
+
+def _find(stream: bytes, at: int, token: bytes, names: dict[int, int]) -> tuple[int, int]:
+    """Return the bytes [start, end) of a token, the first ones from a place on; names that were dropped are passed by.
+
+    Raises:
+        OtherTokensError: the token does not follow.
+    """
+    at = _skip(stream, at, token)
+    if not token and at in names:
+        return at, names[at]
+    while at in names and not stream.startswith(token, at):
+        at = _skip(stream, names[at], token)
+    if not token or not stream.startswith(token, at):
+        raise OtherTokensError(f"tokens must be those of the prompt, got {token.decode(errors='replace')!r}")
+    return at, at + len(token)
 
 
 def _skip(stream: bytes, at: int, token: bytes) -> int:

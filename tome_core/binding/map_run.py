@@ -1,0 +1,176 @@
+"""The attention maps of one sampling run, summed up while it goes on."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .attention import Grid, attention_maps, resize
+from .bound import BoundPrompt
+from .conditioning import GROUPS_KEY
+from .map_layers import Layers
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PhraseMaps:
+    """Where each phrase drew attention, over one sampling run.
+
+    Attributes:
+        labels: the K phrases.
+        maps: [images, K, height, width] float32 on the CPU, on the finest grid that has cross-attention; each value is
+            a share of attention, 0 to 1, as a mean over layers and calls.
+        calls: how many layers of how many calls were read, all told.
+        notes: what was left out and why, each sentence once.
+    """
+
+    labels: tuple[str, ...]
+    maps: Tensor
+    calls: int
+    notes: tuple[str, ...]
+
+
+class MapRun:
+    """Reads the cross-attentions of one sampling run, of the rows in which a prompt with groups is read.
+
+    Args:
+        guider: what the host samples with; its `conds` hold the prompts of the run, and their groups.
+        layers: the cross-attentions of the network.
+        latent: height and width of the whole latent.
+    """
+
+    def __init__(self, guider: Any, layers: Layers, latent: Grid) -> None:
+        self._guider = guider
+        self._layers = layers
+        self._latent = latent
+        self._prompts = _prompts(guider.conds)
+        self._starts = _starts(self._prompts)
+        self._totals: dict[Grid, tuple[Tensor, Tensor]] = {}  # [images, K, h, w], and [K, h, w] how often each was read
+        self._notes: list[str] = []
+        self._calls = 0
+        self._lock = threading.Lock()  # newer hosts run several devices at once
+
+    def __deepcopy__(self, memo: object) -> "MapRun":
+        return self  # some packs copy a model's options in the middle of a run
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The phrases of all prompts of the run."""
+        return tuple(label for prompt in self._starts.values() for label in prompt[1])
+
+    @torch.no_grad()
+    def record(self, n: Tensor, context: object, options: Options) -> None:
+        """Read one cross-attention.
+
+        Args:
+            n: [rows, N, C], its input on the side of the image, of all entries of a call.
+            context: [rows, T, D], its input on the side of the text.
+            options: what the host tells its patches.
+        """
+        entries = list(zip(options.get("cond_or_uncond", ()), options.get("uuids", ()), strict=False))
+        if not entries or not isinstance(context, Tensor) or n.shape[0] % len(entries):
+            self._note("a call did not tell whose rows are whose: it was left out")
+            return
+        images = n.shape[0] // len(entries)
+        for place, (side, uuid) in enumerate(entries):
+            prompt = self._prompts.get(uuid) if side == 0 or not self._is_two_sided else None
+            if prompt is not None:
+                rows = slice(place * images, (place + 1) * images)
+                self._record(prompt, self._entry(uuid), n[rows], context[rows], options)
+
+    def result(self) -> PhraseMaps | None:
+        """Return the maps so far; None before anything was read."""
+        with self._lock:
+            totals = dict(self._totals)
+            if not totals:
+                return None
+            finest = max(totals)
+            total = torch.stack([resize(maps, finest) for maps, _ in totals.values()]).sum(0)
+            times = torch.stack([resize(times.unsqueeze(0), finest) for _, times in totals.values()]).sum(0)
+            maps = torch.where(times > 0, total / times.clamp_min(1e-6), torch.zeros_like(total))
+            return PhraseMaps(self.labels, maps.float().cpu(), self._calls, self.notes)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out so far and why."""
+        return tuple(self._notes)
+
+    @property
+    def _is_two_sided(self) -> bool:
+        """Whether 0 is the positive prompt's side in a call, as it is unless a guider has sides of its own."""
+        return set(self._guider.conds) <= {"positive", "negative"}
+
+    def _entry(self, uuid: object) -> Mapping[str, Any]:
+        found = [c for side, conds in self._guider.conds.items() if side != "negative" for c in conds]
+        return next((c for c in found if c.get("uuid") == uuid), {})
+
+    def _record(
+        self, prompt: BoundPrompt, entry: Mapping[str, Any], n: Tensor, context: Tensor, options: Options
+    ) -> None:
+        grid = tuple(int(side) for side in options["activations_shape"][-2:])
+        layer = self._layers.get((*options["block"], options.get("block_index", 0)))
+        if layer is None or n.shape[1] != grid[0] * grid[1]:
+            self._note(f"{n.shape[1]} tokens on a grid of {grid[0]} x {grid[1]} were left out")
+            return
+        length = _length(entry, context)
+        maps = _maps(layer, n, context, prompt, length, int(options["n_heads"]))  # [images, K, N]
+        self._add(prompt, maps.unflatten(2, grid), entry.get("area"))
+
+    def _add(self, prompt: BoundPrompt, maps: Tensor, area: Any) -> None:
+        """Add maps [images, K, h, w] where they belong in the whole picture."""
+        grid: Grid = (maps.shape[2], maps.shape[3])
+        top, left = 0, 0
+        if area is not None:
+            factor = max(1, round(area[0] / grid[0]))
+            grid = (-(-self._latent[0] // factor), -(-self._latent[1] // factor))
+            top, left = min(round(area[2] / factor), grid[0] - 1), min(round(area[3] / factor), grid[1] - 1)
+            maps = maps[..., : grid[0] - top, : grid[1] - left]
+        start, count = self._starts[id(prompt)][0], maps.shape[1]
+        here = (slice(start, start + count), slice(top, top + maps.shape[2]), slice(left, left + maps.shape[3]))
+        with self._lock:
+            if grid not in self._totals:
+                shape = (len(self.labels), *grid)
+                self._totals[grid] = (maps.new_zeros(maps.shape[0], *shape), maps.new_zeros(shape))
+            total, times = self._totals[grid]
+            total[(slice(None), *here)] += maps.to(total.device)
+            times[here] += 1
+            self._calls += 1
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self._notes:
+            self._notes.append(sentence)
+
+
+def _prompts(conds: Mapping[str, list[dict[str, Any]]]) -> dict[object, BoundPrompt]:
+    """Return the prompts with groups by the number that the host gives each entry of a run."""
+    found = [entry for side, entries in conds.items() if side != "negative" for entry in entries]
+    return {entry["uuid"]: entry[GROUPS_KEY] for entry in found if GROUPS_KEY in entry}
+
+
+def _starts(prompts: Mapping[object, BoundPrompt]) -> dict[int, tuple[int, list[str]]]:
+    """Return for each prompt, by identity, the place of its first phrase among all, and its phrases."""
+    starts: dict[int, tuple[int, list[str]]] = {}
+    for prompt in prompts.values():  # one prompt in two areas is one
+        if id(prompt) not in starts:
+            starts[id(prompt)] = (sum(len(labels) for _, labels in starts.values()), prompt.parse.labels)
+    return starts
+
+
+def _length(entry: Mapping[str, Any], context: Tensor) -> int:
+    """Return the number of rows of an entry's own prompt, which the host repeats to match a longer one beside it."""
+    own = entry.get("cross_attn")
+    length = own.shape[1] if isinstance(own, Tensor) else context.shape[1]
+    return length if context.shape[1] % length == 0 else context.shape[1]
+
+
+def _maps(layer: nn.Module, n: Tensor, context: Tensor, prompt: BoundPrompt, length: int, heads: int) -> Tensor:
+    """Return [images, K, N]: the share of attention of each phrase, over all copies of its row."""
+    copies = context.shape[1] // length
+    rows = [group.noun[0] + copy * length for group in prompt.groups for copy in range(copies)]
+    q, k = layer.get_submodule("to_q")(n), layer.get_submodule("to_k")(context)
+    maps = attention_maps(q, k, heads, rows)
+    return maps.unflatten(1, (len(prompt.groups), copies)).sum(2).float()

@@ -1,0 +1,131 @@
+"""Attention maps inside any sampler of a host with ComfyUI's patcher protocol: `collect_maps(model)`.
+
+A patch before each cross-attention looks at what goes in and projects it once more, for the prompt's part alone;
+nothing that the model computes changes, and no model call is added. So maps are there with any attention kernel, and
+where another pack replaces the attention itself. The sums of a run are in its own options, never in the patch.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from .map_layers import find_layers
+from .map_run import MapRun, PhraseMaps
+
+KEY: Final = "tome_maps"
+"""Of the wrapper, and of the run in the host's `transformer_options`."""
+
+_RUNS: Final = 4  # a picture, its hires pass, and two more
+_WRAPPER: Final = "outer_sample"
+_PATCHES: Final = "attn2_patch"
+
+OnStep = Callable[[int, int, PhraseMaps], None]
+
+
+class MapShelf:
+    """The maps of the last sampling runs of a patched model and its clones; they are there when a run is over."""
+
+    def __init__(self) -> None:
+        self._runs: deque[tuple[str, PhraseMaps | None, tuple[str, ...]]] = deque(maxlen=_RUNS)
+
+    def maps(self, latent: Tensor | None = None) -> tuple[PhraseMaps | None, list[str]]:
+        """Return the maps of the run that a latent came from, and sentences for the user.
+
+        Args:
+            latent: [images, C, height, width] as the sampler returned it; None for the last run, which is also taken
+                where no run returned this one.
+        """
+        if not self._runs:
+            return None, ["No maps: no sampler has run on this model. Connect the model to the sampler behind this."]
+        notes = []
+        name = None if latent is None else _name(latent)
+        found = next((run for run in reversed(self._runs) if run[0] == name), None)
+        if latent is not None and found is None:
+            notes.append(
+                "No sampler of this model returned this latent: these are the maps of its last run."
+            )
+        if latent is None and len({run[0] for run in self._runs}) > 1:
+            notes.append("Several runs used this model: these are the maps of the last. Connect a latent to choose.")
+        _, maps, left_out = found or self._runs[-1]
+        if maps is None:
+            notes.append("No maps: no prompt of this run has groups. Use ToMe Bind Prompt for the positive prompt.")
+        return maps, [*notes, *left_out]
+
+    def put(self, latent: Tensor, run: MapRun) -> None:
+        """Keep what a run has read under the latent that it returned."""
+        self._runs.append((_name(latent), run.result(), run.notes))
+
+
+def collect_maps(model: Any, *, on_step: OnStep | None = None) -> tuple[Any, MapShelf]:
+    """Return a clone of a model that collects the maps of each sampling run, and the shelf on which it lays them.
+
+    Phrases are those of the positive prompt's groups, as `bind_conditioning` attaches them. Collecting replaces an
+    earlier one on the same model. Tokens that other patches have merged are left out, and noted; `patch_speed` merges
+    behind every other patch, so with it maps are whole.
+
+    Args:
+        model: of the patcher protocol, such as ComfyUI's ModelPatcher.
+        on_step: called after each step with its number from 0, how many there are, and the maps so far.
+
+    Raises:
+        UnsupportedModelError: the model is no UNet with cross-attention.
+    """
+    layers = find_layers(model)
+    shelf = MapShelf()
+
+    def sample(
+        executor: Any,
+        noise: Tensor,
+        latent_image: Tensor,
+        sampler: Any,
+        sigmas: Tensor,
+        denoise_mask: Tensor | None = None,
+        callback: Callable[..., Any] | None = None,
+        *rest: Any,
+        **more: Any,
+    ) -> Tensor:
+        guider = executor.class_obj
+        run = MapRun(guider, layers, (int(noise.shape[-2]), int(noise.shape[-1])))
+        guider.model_options.setdefault("transformer_options", {})[KEY] = run  # the host's own copy for this run
+        told = callback if on_step is None else _telling(callback, run, on_step)
+        latent = executor(noise, latent_image, sampler, sigmas, denoise_mask, told, *rest, **more)
+        shelf.put(latent, run)
+        return latent
+
+    patched = model.clone()
+    patches = patched.model_options.setdefault("transformer_options", {}).setdefault("patches", {})
+    patches[_PATCHES] = [patch for patch in patches.get(_PATCHES, []) if patch is not _read] + [_read]
+    patched.remove_wrappers_with_key(_WRAPPER, KEY)
+    patched.add_wrapper_with_key(_WRAPPER, KEY, sample)
+    return patched, shelf
+
+
+def _read(n: Tensor, context: Tensor, value: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """Look at the input of a cross-attention; return it as it is."""
+    run = options.get(KEY)
+    if run is not None:
+        run.record(n, context, options)
+    return n, context, value
+
+
+def _telling(callback: Callable[..., Any] | None, run: MapRun, on_step: OnStep) -> Callable[..., Any]:
+    """Return a sampler's callback that tells the maps so far as well."""
+
+    def tell(step: int, denoised: Tensor, x: Tensor, total: int) -> Any:
+        answer = None if callback is None else callback(step, denoised, x, total)
+        maps = run.result()
+        if maps is not None:
+            on_step(step, total, maps)
+        return answer
+
+    return tell
+
+
+def _name(latent: Tensor) -> str:
+    """Return a name that latents of equal values share."""
+    values = latent.detach().to(device="cpu", dtype=torch.float32).contiguous()
+    return hashlib.blake2b(values.numpy().tobytes(), digest_size=16).hexdigest()
