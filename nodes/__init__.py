@@ -4,12 +4,22 @@ from typing import Any
 
 from comfy_api.latest import ComfyExtension
 
+from .binding import ToMeBindPrompt
 from .compare import ToMeCompare
 from .demo import ToMeDemoModel
+from .maps import ToMeAttentionMaps, ToMeShowMaps
 from .speed import ToMeSpeed, ToMeSpeedAdvanced
 from .telling import mark_images
 
-NODES: list[Any] = [ToMeSpeed, ToMeSpeedAdvanced, ToMeCompare, ToMeDemoModel]
+NODES: list[Any] = [
+    ToMeSpeed,
+    ToMeSpeedAdvanced,
+    ToMeBindPrompt,
+    ToMeAttentionMaps,
+    ToMeShowMaps,
+    ToMeCompare,
+    ToMeDemoModel,
+]
 
 
 class ToMeSuite(ComfyExtension):

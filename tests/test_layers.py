@@ -15,7 +15,7 @@ ARROWS = {
     "settings": "",
     "merging": "",
     "speed": "merging errors settings",
-    "presets": "speed",
+    "presets": "speed binding",
     "binding": "merging errors settings",
     "checkpoints": "errors",
     "demo": "checkpoints errors",

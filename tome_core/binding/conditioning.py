@@ -67,9 +67,9 @@ def bind_conditioning(
     Raises:
         ValueError: the parser refuses the prompt.
     """
-    parse = parser(text)
     if config.is_neutral:
-        return _unbound(text, parse, host, f"Strength 0: {_AS_IT_IS}")
+        return _unbound(text, _parse_or_none(text, parser), host, f"Strength 0. {_AS_IT_IS}")
+    parse = parser(text)
     if not parse.groups:
         return _unbound(parse.text, parse, host, f"No groups found. {_AS_IT_IS} {_HINT}")
     tokens = host.tokenize(parse.text, False)
@@ -105,6 +105,14 @@ _HINT: Final = "A group is a thing and what is said of it, as in 'a red cat'; ma
 
 def _sum(rows: Sequence[int]) -> str:
     return " + ".join(map(str, rows))
+
+
+def _parse_or_none(text: str, parser: Parser) -> Parse:
+    """Return a parse, without groups where the parser refuses the text: at strength 0 its markup means nothing."""
+    try:
+        return parser(text)
+    except ValueError:
+        return Parse(text)
 
 
 def _unbound(text: str, parse: Parse, host: HostClip, report: str) -> BoundConditioning:

@@ -27,9 +27,14 @@ OnStep = Callable[[int, int, PhraseMaps], None]
 
 
 class MapShelf:
-    """The maps of the last sampling runs of a patched model and its clones; they are there when a run is over."""
+    """The maps of the last sampling runs of a patched model and its clones; they are there when a run is over.
 
-    def __init__(self) -> None:
+    Args:
+        problem: why there will never be any, where the model cannot be patched.
+    """
+
+    def __init__(self, problem: str = "") -> None:
+        self._problem = problem
         self._runs: deque[tuple[str, PhraseMaps | None, tuple[str, ...]]] = deque(maxlen=_RUNS)
 
     def maps(self, latent: Tensor | None = None) -> tuple[PhraseMaps | None, list[str]]:
@@ -40,14 +45,12 @@ class MapShelf:
                 where no run returned this one.
         """
         if not self._runs:
-            return None, ["No maps: no sampler has run on this model. Connect the model to the sampler behind this."]
+            return None, [f"No maps: {self._problem or 'no sampler has run on this model. Connect it to a sampler.'}"]
         notes = []
         name = None if latent is None else _name(latent)
         found = next((run for run in reversed(self._runs) if run[0] == name), None)
         if latent is not None and found is None:
-            notes.append(
-                "No sampler of this model returned this latent: these are the maps of its last run."
-            )
+            notes.append("No sampler of this model returned this latent: these are the maps of its last run.")
         if latent is None and len({run[0] for run in self._runs}) > 1:
             notes.append("Several runs used this model: these are the maps of the last. Connect a latent to choose.")
         _, maps, left_out = found or self._runs[-1]
