@@ -6,8 +6,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..tome_core.binding import phrases
-from ..tome_core.binding.conditioning import HostClip, bind_conditioning
+from ..tome_core.binding.conditioning import bind_conditioning
 from ..tome_core.presets import BINDING_PRESETS, binding_preset, read_binding_preset
+from .host_clip import host_clip
 from .schema import CATEGORY, schema
 from .telling import tell
 
@@ -32,8 +33,8 @@ class ToMeBindPrompt(io.ComfyNode):
             ],
             description=(
                 "Takes the place of CLIP Text Encode for the positive prompt. It finds the things in the prompt and "
-                "what is said of each, and merges the two in the encoded prompt, so that a hat stays on the dog that wears "
-                "it. SD 1.x, SD 2.x and SDXL; other models get the prompt as CLIP Text Encode makes it."
+                "what is said of each, and merges the two in the encoded prompt, so that a hat stays on the dog that "
+                "wears it. SD 1.x, SD 2.x and SDXL; other models get the prompt as CLIP Text Encode makes it."
             ),
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder, from the checkpoint loader."),
@@ -43,8 +44,8 @@ class ToMeBindPrompt(io.ComfyNode):
                     dynamic_prompts=True,
                     tooltip=(
                         "The prompt, in English sentences or tags. Groups are found by themselves; to choose them, "
-                        "mark each: ~a red cat wearing a hat~, with ^ before the thing where the rules would take another: "
-                        "~a red ^cat~. Weights (red:1.3) and embedding:names work as ever."
+                        "mark each: ~a red cat wearing a hat~, with ^ before the thing where the rules would take "
+                        "another: ~a red ^cat~. Weights (red:1.3) and embedding:names work as ever."
                     ),
                 ),
                 io.Combo.Input(
@@ -105,18 +106,3 @@ class ToMeBindPrompt(io.ComfyNode):
             report = f"Nothing bound: {mistake}. The prompt is encoded as CLIP Text Encode does."
         tell(cls.hidden.unique_id, report)
         return io.NodeOutput(conditioning, report)
-
-
-def host_clip(clip: Any) -> HostClip:
-    """Return how ComfyUI's CLIP encodes a prompt."""
-    encoders = {name: getattr(clip.cond_stage_model, f"clip_{name}", None) for name in ("l", "g")}
-    return HostClip(
-        tokenize=lambda text, numbered: clip.tokenize(text, return_word_ids=True) if numbered else clip.tokenize(text),
-        encode=clip.encode_from_tokens_scheduled,
-        spell=lambda token: clip.tokenizer.untokenize([(token, 1.0)])[0][1],
-        widths={
-            name: encoder.transformer.get_input_embeddings().weight.shape[1]
-            for name, encoder in encoders.items()
-            if encoder is not None
-        },
-    )
