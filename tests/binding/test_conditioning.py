@@ -183,7 +183,7 @@ def test_a_vector_that_stands_for_no_name_is_not_of_the_text():
         read_tokens("a cat", [[b"", b"a", b"cat"]])
 
 
-WORDS = ["red", "(blue:1.2)", "((old))", "\\(", "cat", "dog", "a", "and", "with", "hat,", "~", "(", ")", ":1.3", "Ä", "🐈"]
+WORDS = ["red", "(blue:1.2)", "((old))", "\\(", "cat", "dog", "a", "and", "with", "hat,", "~", "(", ")", ":1.3", "Ä"]
 
 
 @settings(max_examples=500)

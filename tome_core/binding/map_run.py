@@ -91,7 +91,8 @@ class MapRun:
             finest = max(totals)
             total = torch.stack([resize(maps, finest) for maps, _ in totals.values()]).sum(0)
             times = torch.stack([resize(times.unsqueeze(0), finest) for _, times in totals.values()]).sum(0)
-            maps = torch.where(times > 0, total / times.clamp_min(1e-6), torch.zeros_like(total))
+            is_read = self._totals[finest][1] > 0  # coarser grids reach over the edge of an area
+            maps = torch.where(is_read, total / times.clamp_min(1e-6), torch.zeros_like(total))
             return PhraseMaps(self.labels, maps.float().cpu(), self._calls, self.notes)
 
     @property
