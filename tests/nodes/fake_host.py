@@ -124,11 +124,17 @@ class Server:
 
 def modules() -> dict[str, ModuleType]:
     """Return fresh modules by the names under which the nodes import them."""
-    kinds = {"Model": Input, "Clip": Input, "Vae": Input, "Image": Input}
+    kinds = dict.fromkeys(("Model", "Clip", "Vae", "Image", "Latent", "Mask", "Conditioning"), Input)
     kinds |= {"Float": FloatInput, "Int": IntInput, "Boolean": BooleanInput, "String": StringInput, "Combo": ComboInput}
     types = {name: SimpleNamespace(Input=made, Output=Output) for name, made in kinds.items()}
     io = SimpleNamespace(
-        ComfyNode=ComfyNode, Schema=Schema, NodeOutput=NodeOutput, Hidden=Hidden, NumberDisplay=NumberDisplay, **types
+        ComfyNode=ComfyNode,
+        Schema=Schema,
+        NodeOutput=NodeOutput,
+        Hidden=Hidden,
+        NumberDisplay=NumberDisplay,
+        Custom=lambda name: SimpleNamespace(Input=Input, Output=Output),
+        **types,
     )
     ui = SimpleNamespace(PreviewImage=lambda image, cls: ("preview", image))
     nothing: Any = object()
@@ -145,7 +151,8 @@ def modules() -> dict[str, ModuleType]:
         "comfy.patcher_extension": {"WrappersMP": SimpleNamespace(OUTER_SAMPLE="outer_sample")},
         "comfy.sd": {"CLIP": object, "VAE": object},
         "comfy.utils": dict.fromkeys(
-            ("calculate_parameters", "load_torch_file", "state_dict_prefix_replace", "weight_dtype"), nothing
+            ("ProgressBar", "calculate_parameters", "load_torch_file", "state_dict_prefix_replace", "weight_dtype"),
+            nothing,
         ),
     }
     made: dict[str, ModuleType] = {}

@@ -25,7 +25,8 @@ def schemas(nodes: Any) -> list[Any]:
 def test_comfyui_finds_every_node_by_its_entry_point(pack: Any, nodes: Any):
     extension = asyncio.run(pack.comfy_entrypoint())
     found = [node.define_schema().node_id for node in asyncio.run(extension.get_node_list())]
-    assert found == ["ToMeSpeed", "ToMeSpeedAdvanced", "ToMeCompare", "ToMeDemoModel"]
+    speed, binding = ["ToMeSpeed", "ToMeSpeedAdvanced"], ["ToMeBindPrompt", "ToMeAttentionMaps", "ToMeShowMaps"]
+    assert found == [*speed, *binding, "ToMeCompare", "ToMeDemoModel"]
     assert pack.WEB_DIRECTORY == "./web" and not hasattr(pack, "NODE_CLASS_MAPPINGS")
 
 
@@ -69,7 +70,9 @@ def test_the_english_locale_says_what_the_nodes_say(nodes: Any):
     assert json.loads(FILE.read_text(encoding="utf-8")) == english(nodes), "python -m tests.nodes.locale writes it anew"
 
 
-@pytest.mark.parametrize("name", ["demo-ab", "sd15-txt2img", "sdxl-txt2img", "hires-pass"])
+@pytest.mark.parametrize(
+    "name", ["demo-ab", "sd15-txt2img", "sdxl-txt2img", "hires-pass", "binding-demo", "binding-sdxl"]
+)
 def test_every_template_is_in_ui_format_with_a_thumbnail_and_fits_the_nodes(nodes: Any, name: str):
     folder = ROOT / "example_workflows"
     assert (folder / f"{name}.jpg").read_bytes().startswith(b"\xff\xd8")

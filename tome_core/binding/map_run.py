@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .attention import Grid, attention_maps, resize
 from .bound import BoundPrompt
@@ -118,7 +118,7 @@ class MapRun:
             self._note(f"{n.shape[1]} tokens on a grid of {grid[0]} x {grid[1]} were left out")
             return
         length = _length(entry, context)
-        maps = _maps(layer, n, context, prompt, length, int(options["n_heads"]))  # [images, K, N]
+        maps = _maps(layer, n, context, prompt, length)  # [images, K, N]
         self._add(prompt, maps.unflatten(2, grid), entry.get("area"))
 
     def _add(self, prompt: BoundPrompt, maps: Tensor, area: Any) -> None:
@@ -168,10 +168,9 @@ def _length(entry: Mapping[str, Any], context: Tensor) -> int:
     return length if context.shape[1] % length == 0 else context.shape[1]
 
 
-def _maps(layer: nn.Module, n: Tensor, context: Tensor, prompt: BoundPrompt, length: int, heads: int) -> Tensor:
+def _maps(layer: Any, n: Tensor, context: Tensor, prompt: BoundPrompt, length: int) -> Tensor:
     """Return [images, K, N]: the share of attention of each phrase, over all copies of its row."""
     copies = context.shape[1] // length
     rows = [group.noun[0] + copy * length for group in prompt.groups for copy in range(copies)]
-    q, k = layer.get_submodule("to_q")(n), layer.get_submodule("to_k")(context)
-    maps = attention_maps(q, k, heads, rows)
+    maps = attention_maps(layer.to_q(n), layer.to_k(context), layer.heads, rows)
     return maps.unflatten(1, (len(prompt.groups), copies)).sum(2).float()

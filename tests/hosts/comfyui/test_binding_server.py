@@ -57,7 +57,8 @@ def test_the_parse_is_told_on_the_node_and_the_maps_come_out_as_pictures_and_mas
     (sheet,) = pictures(server, run, "33")
     assert sheet.width == 3 * 256 and sheet.height > 256
     (own,) = pictures(server, run, "9")
-    assert np.array_equal(np.asarray(sheet)[:256, :256], np.asarray(own))
+    difference = np.asarray(sheet)[:256, :256].astype(int) - np.asarray(own)
+    assert np.abs(difference).max() <= 1  # ComfyUI rounds down
 
 
 def test_one_phrase_alone_gives_one_mask_of_two_values(server: Server):
