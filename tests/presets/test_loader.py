@@ -16,7 +16,7 @@ RATIOS = [field.name for field in fields(SpeedConfig) if field.name.endswith("ra
 
 def test_every_file_is_a_preset_and_every_preset_a_file():
     files = Path(presets.__file__).parent.glob("*.json")
-    assert {file.stem for file in files} == set(PRESETS)
+    assert {file.stem for file in files} - {"binding"} == set(PRESETS)  # binding.json has all of binding's
 
 
 @pytest.mark.parametrize("word", PRESETS)

@@ -1,4 +1,4 @@
-"""The demo model and small text encoders in ComfyUI's own classes, and the suite's nodes as functions, in this process."""
+"""The demo model and small text encoders in ComfyUI's own classes, and what the bind node does with them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from tests.hosts.comfyui.host import fill, open_host
-from tome_core.binding.config import BindingConfig
 from tome_core.binding.conditioning import BoundConditioning, HostClip, bind_conditioning
+from tome_core.binding.config import BindingConfig
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = {
