@@ -50,6 +50,7 @@ class ToMeAttentionMaps(io.ComfyNode):
                 Maps.Output(display_name="maps", tooltip="The maps to come, for ToMe Show Maps."),
             ],
             hidden=[io.Hidden.unique_id],
+            not_idempotent=True,  # or two such nodes with one model would be cached as one, and share their maps
         )
 
     @classmethod

@@ -170,12 +170,18 @@ def test_a_latent_finds_its_run_among_the_last_ones():
     first, second = (run(patched, [entry(bound())], seed=seed) for seed in (1, 2))
     one, two = (shelf.maps(latent)[0] for latent in (first, second))
     assert one is not None and two is not None and not torch.equal(one.maps, two.maps)
-    assert shelf.maps()[1] == [
-        "Several runs used this model: these are the maps of the last. Connect a latent to choose."
-    ]
-    assert shelf.maps(second + 1)[1] == [
-        "No sampler of this model returned this latent: these are the maps of its last run."
-    ]
+    found, notes = shelf.maps(second + 1)
+    assert found is two
+    assert notes == ["No sampler of this model returned this latent: these are the maps of its last run."]
+
+
+def test_without_a_latent_two_runs_since_the_last_look_are_told_and_one_is_not():
+    patched, shelf = collect_maps(new_model())
+    for seeds, count in (((1, 2), 1), ((3,), 0), ((), 0)):
+        for seed in seeds:
+            run(patched, [entry(bound())], seed=seed)
+        notes = shelf.maps()[1]
+        assert len(notes) == count and all(note.startswith("Several runs used this model") for note in notes)
 
 
 def test_collecting_twice_replaces_the_first():

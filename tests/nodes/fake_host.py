@@ -92,6 +92,7 @@ class Schema:
     description: str = ""
     is_output_node: bool = False
     is_experimental: bool = False
+    not_idempotent: bool = False
 
 
 class NodeOutput:

@@ -31,5 +31,5 @@ def test_strength_0_is_neutral(word):
 def test_other_words_and_strengths_are_refused():
     with pytest.raises(ValueError, match=r"^preset must be one of \('paper', .*got 'balanced'"):
         binding_preset("balanced")
-    with pytest.raises(ValueError, match="^strength must be a number from 0 to 1, got 2"):
+    with pytest.raises(ValueError, match=r"^strength must be a number from 0 to 1, got 2"):
         binding_preset("paper", 2)

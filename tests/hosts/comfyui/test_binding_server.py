@@ -61,6 +61,18 @@ def test_the_parse_is_told_on_the_node_and_the_maps_come_out_as_pictures_and_mas
     assert np.abs(difference).max() <= 1  # ComfyUI rounds down
 
 
+def test_two_equal_map_nodes_in_one_prompt_have_maps_of_their_own(server: Server):
+    first = with_maps(bound("demo", node("ToMeAttentionMaps")))
+    second = {"40": node("ToMeAttentionMaps", model=["1", 0])}
+    second["41"] = {**first[SAMPLER], "inputs": {**first[SAMPLER]["inputs"], "model": ["40", 0], "seed": 5}}
+    second["42"] = node("VAEDecode", samples=["41", 0], vae=["1", 2])
+    second["43"] = node("ToMeShowMaps", maps=["40", 1], image=["42", 0])
+    del first[SHOW]["inputs"]["latent"]
+    run = server.run({**first, **second})
+    assert not run.error, run.error
+    assert told(run, SHOW) == told(run, "43") == "1: circle; 2: square"
+
+
 def test_one_phrase_alone_gives_one_mask_of_two_values(server: Server):
     run = server.run(with_maps(bound("demo", node("ToMeAttentionMaps")), phrase=2, threshold=0.5))
     assert not run.error, run.error
