@@ -62,7 +62,7 @@ def missing() -> str | None:
 @functools.cache
 def open_host() -> Any:
     """Import ComfyUI for a CPU; return what must stay alive."""
-    from tests.hosts.comfyui.start import declare_operators
+    from tests.hosts.comfyui.live.start import declare_operators
 
     library = declare_operators()
     sys.path.append(os.environ["COMFYUI_PATH"])

@@ -35,9 +35,7 @@ def test_the_picture_is_the_diffusers_doors(prompt, norm):
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = EulerDiscreteScheduler.from_config(pipeline.scheduler.config, timestep_spacing="linspace")
     with apply_binding(pipeline, BindingConfig(norm=norm)):
-        theirs = pipeline(
-            prompt, latents=same_noise, num_inference_steps=STEPS, guidance_scale=CFG, output_type="pt"
-        )
+        theirs = pipeline(prompt, latents=same_noise, num_inference_steps=STEPS, guidance_scale=CFG, output_type="pt")
     sigmas = pipeline.scheduler.sigmas.clone()
     given = {"steps": STEPS, "cfg": CFG, "noise": noise, "sigmas": sigmas}
     positive, negative = bind(clip, prompt, norm=norm).conditioning, encode(clip, "")

@@ -5,8 +5,10 @@ import { existsSync } from 'node:fs';
 
 const { chromium } = await import(`${process.env.PLAYWRIGHT_CORE}/index.mjs`);
 const [url, folder] = process.argv.slice(2);
-const NODES = ['ToMeSpeed', 'ToMeSpeedAdvanced', 'ToMeCompare', 'ToMeDemoModel'];
-const TEMPLATES = ['sd15-txt2img', 'sdxl-txt2img', 'hires-pass', 'demo-ab']; // the last one is run
+const BINDING = ['ToMeBindPrompt', 'ToMeAttentionMaps', 'ToMeShowMaps'];
+const NODES = ['ToMeSpeed', 'ToMeSpeedAdvanced', ...BINDING, 'ToMeCompare', 'ToMeDemoModel'];
+const TEMPLATES = ['sd15-txt2img', 'sdxl-txt2img', 'hires-pass', 'binding-sdxl', 'binding-demo', 'demo-ab'];
+const RUN = ['binding-demo', 'demo-ab'];
 const PATIENCE = 900_000; // ms, for a run on a busy machine
 
 const executablePath = process.env.CHROMIUM ?? ['/usr/bin/chromium', '/usr/bin/google-chrome'].find(existsSync);
@@ -68,25 +70,35 @@ async function openTemplate(name) {
   return types;
 }
 
-// Run the graph that is open, and tell how it ended and what the nodes said.
-async function run() {
+// Keep from now on how runs end, what nodes say, and which nodes show pictures while a sampler draws.
+async function listen() {
   await page.evaluate(() => {
-    window.told = [];
     app.api.addEventListener('progress_text', (event) => window.told.push(event.detail.text));
+    app.api.addEventListener('b_preview_with_metadata', (event) => window.previews.add(event.detail.displayNodeId));
     for (const kind of ['execution_success', 'execution_error'])
       app.api.addEventListener(kind, (event) => (window.over = [kind, JSON.stringify(event.detail).slice(0, 500)]));
+  });
+}
+
+// Run the graph that is open.
+async function run(name) {
+  await page.evaluate(() => {
+    Object.assign(window, { told: [], previews: new Set(), over: null });
     return app.queuePrompt(0, 1);
   });
   await page.waitForFunction(() => window.over);
   await settle(4000);
-  await page.screenshot({ path: `${folder}/demo-finished.png` });
-  return page.evaluate(() => ({ over: window.over, told: window.told }));
+  await page.screenshot({ path: `${folder}/${name}-finished.png` });
+  return page.evaluate(() => ({ over: window.over, told: window.told, previews: window.previews.size }));
 }
 
-const answer = { added: {}, templates: {}, errors };
+const answer = { added: {}, templates: {}, ran: {}, errors };
 await open();
+await listen();
 for (const id of NODES) answer.added[id] = await add(id);
-for (const name of TEMPLATES) answer.templates[name] = await openTemplate(name);
-answer.ran = await run();
+for (const name of TEMPLATES) {
+  answer.templates[name] = await openTemplate(name);
+  if (RUN.includes(name)) answer.ran[name] = await run(name);
+}
 console.log(JSON.stringify(answer));
 await browser.close();

@@ -36,6 +36,9 @@ def test_every_node_can_be_added_under_its_name(seen: dict[str, Any]):
     assert {node_id: found["title"] for node_id, found in seen["added"].items()} == {
         "ToMeSpeed": "ToMe Speed",
         "ToMeSpeedAdvanced": "ToMe Speed (Advanced)",
+        "ToMeBindPrompt": "ToMe Bind Prompt",
+        "ToMeAttentionMaps": "ToMe Attention Maps",
+        "ToMeShowMaps": "ToMe Show Maps",
         "ToMeCompare": "ToMe Compare",
         "ToMeDemoModel": "ToMe Demo Model",
     }
@@ -48,15 +51,24 @@ def test_our_seed_is_not_drawn_anew_after_each_run(seen: dict[str, Any]):
 
 
 def test_every_template_opens_from_the_template_browser(seen: dict[str, Any]):
-    assert len(seen["templates"]) == 4
+    assert len(seen["templates"]) == 6
     for name, types in seen["templates"].items():
-        assert "ToMeSpeed" in types and "KSampler" in types, name
+        ours = "ToMeBindPrompt" if name.startswith("binding") else "ToMeSpeed"
+        assert ours in types and "KSampler" in types, name
 
 
 def test_the_demo_runs_and_its_nodes_tell_of_it(seen: dict[str, Any]):
-    assert seen["ran"]["over"][0] == "execution_success"
-    assert any(text.startswith("Merged in ") for text in seen["ran"]["told"])
-    assert any(text.startswith("PSNR ") for text in seen["ran"]["told"])
+    ran = seen["ran"]["demo-ab"]
+    assert ran["over"][0] == "execution_success"
+    assert any(text.startswith("Merged in ") for text in ran["told"])
+    assert any(text.startswith("PSNR ") for text in ran["told"])
+
+
+def test_the_binding_demo_tells_its_parse_and_shows_maps_while_it_draws(seen: dict[str, Any]):
+    ran = seen["ran"]["binding-demo"]
+    assert ran["over"][0] == "execution_success"
+    assert ran["previews"] == 2, "on each of the two map nodes"
+    assert {"circle: red (rows 3 + 2)\nsquare: blue (rows 7 + 6)", "1: circle; 2: square"} <= set(ran["told"])
 
 
 def test_nothing_of_ours_complains_in_the_console(seen: dict[str, Any]):

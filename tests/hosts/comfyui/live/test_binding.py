@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.hosts.comfyui.graphs import SAMPLER, drawing, node, picture
-from tests.hosts.comfyui.server import Server
+from tests.hosts.comfyui.live.graphs import SAMPLER, drawing, node, picture
+from tests.hosts.comfyui.live.server import Server
 
 Draw = Callable[[dict[str, Any]], Any]
 TEXT, MAPS, SHOW = "2", "5", "30"
