@@ -130,8 +130,7 @@ def test_maps_are_there_with_a_lora_and_with_a_controlnet(texts):
 
     class Control(ControlBase):
         def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
-            width = 2 * x_noisy.shape[0]
-            return {"middle": [torch.full((x_noisy.shape[0], 1, 1, 1), 0.1 + 0 * width)], "input": [], "output": []}
+            return {"middle": [torch.full((x_noisy.shape[0], 1, 1, 1), 0.1)], "input": [], "output": []}
 
         def get_models(self):
             return []
