@@ -47,7 +47,8 @@ _ALWAYS = {
     "use_temporal_attention": False,
     "use_temporal_resblock": False,
 }
-SHAPES = {"sd15": SD15, "sdxl": SDXL}
+SD15_TRUE_SIZE = SD15 | {"model_channels": 320, "channel_mult": [1, 2, 4, 4], "num_heads": 8, "context_dim": 768}
+SHAPES = {"sd15": SD15, "sd15-true-size": SD15_TRUE_SIZE, "sdxl": SDXL}
 TEXT_ROWS = 77
 
 
@@ -87,7 +88,7 @@ def new_model(shape: str = "sd15", dtype: torch.dtype = torch.float32) -> Any:
 def _base_model(shape: str, dtype: torch.dtype) -> Any:
     from comfy import supported_models
 
-    kind = {"sd15": supported_models.SD15, "sdxl": supported_models.SDXL}[shape]
+    kind = supported_models.SDXL if shape == "sdxl" else supported_models.SD15
     model = _new_base_model(kind, {**_ALWAYS, **SHAPES[shape]}, dtype)
     fill(model.diffusion_model)
     return model
