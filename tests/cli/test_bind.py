@@ -89,8 +89,8 @@ def test_no_trace_is_left_on_the_model(tome, demo_model):
 
 
 def test_image_tokens_merge_in_both_pictures_and_the_maps_stay_whole(tome, tmp_path, pictures):
-    tome("bind", PROMPT, *QUICK)
-    told = tome("bind", PROMPT, *QUICK, "--ratio", 0.5, "--parts", "cross_attention", "--metric", "stem")
+    tome("bind", PROMPT, *QUICK, "--steps", 3)
+    told = tome("bind", PROMPT, *QUICK, "--steps", 3, "--ratio", 0.5, "--parts", "cross_attention")
     assert (told.code, told.err) == (0, "")
     assert np.array(report(tmp_path)["maps"]["bound"]["mean"]).shape == (2, 8, 8)
     assert (pictures[0] != pictures[2]).any()

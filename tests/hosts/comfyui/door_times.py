@@ -1,7 +1,7 @@
 """What merging gains in ComfyUI beside what it gains in diffusers: `python -m tests.hosts.comfyui.door_times`.
 
-One call of a denoiser of Stable Diffusion 1.5's true size with random weights, two rows, float32, PyTorch's attention in
-both. All ways run in turn, round by round, in one process; times are processor seconds. Needs 12 GB of memory.
+One call of a denoiser of Stable Diffusion 1.5's true size with random weights, two rows, float32, PyTorch's attention.
+All ways run in turn, round by round, in one process; times are processor seconds. Needs 12 GB of memory.
 """
 
 import argparse
@@ -74,7 +74,8 @@ def main() -> None:
                 times.append(time.process_time() - start)
     for (door, name), times in seconds.items():
         ratios = [own / plain for own, plain in zip(times, seconds[door, "untouched"], strict=True)]
-        print(f"{door:10} {name:30} {median(times):6.2f} s  x {median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})")
+        least, most = min(ratios), max(ratios)
+        print(f"{door:10} {name:30} {median(times):6.2f} s  x {median(ratios):.3f} ({least:.3f}-{most:.3f})")
 
 
 if __name__ == "__main__":
