@@ -53,7 +53,8 @@ class ToMeCompare(io.ComfyNode):
             found = compare_pictures(image_a, image_b, gain=gain)
         except ValueError as problem:
             tell(cls.hidden.unique_id, f"Not compared: {problem}")
-            return io.NodeOutput(block_execution=f"ToMe Compare: {problem}")
+            nothing = (None,) * len(cls.define_schema().outputs)  # the host blocks outputs that are there alone
+            return io.NodeOutput(*nothing, block_execution=f"ToMe Compare: {problem}")
         tell(cls.hidden.unique_id, str(found))
         preview = ui.PreviewImage(found.difference, cls=cls)
         return io.NodeOutput(found.difference, found.mean_psnr, found.mean_ssim, str(found), ui=preview)

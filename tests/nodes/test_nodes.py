@@ -117,6 +117,7 @@ def test_images_that_cannot_be_compared_stop_only_what_hangs_on_the_comparison(n
     compare = importlib.import_module(f"{nodes.__name__}.compare").ToMeCompare
     answer = compare.execute(torch.zeros(1, 16, 16, 3), torch.zeros(1, 8, 16, 3), 4.0)
     assert answer.block_execution == "ToMe Compare: images must be of one size, got 16x16 pixels and 16x8 pixels"
+    assert len(answer.args) == len(compare.define_schema().outputs), "the host blocks outputs that are there alone"
 
 
 def test_the_demos_autoencoder_is_described_by_its_own_numbers(nodes: Any):

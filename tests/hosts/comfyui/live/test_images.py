@@ -50,6 +50,9 @@ def test_pictures_of_two_sizes_are_not_compared_and_the_prompt_goes_on(server: S
     graph = picture(drawing("demo"))
     graph["21"] = node("EmptyImage", width=64, height=64, batch_size=1, color=0)
     graph["20"] = node("ToMeCompare", image_a=["8", 0], image_b=["21", 0], gain=4.0)
+    graph["22"] = node("PreviewImage", images=["20", 0])
     run = server.run(graph)
-    assert ("20", "Not compared: images must be of one size, got 256x256 pixels and 64x64 pixels") in run.texts
-    assert run.outputs["9"]["images"]
+    problem = "images must be of one size, got 256x256 pixels and 64x64 pixels"
+    assert ("20", f"Not compared: {problem}") in run.texts
+    assert run.error == f"Execution Blocked: ToMe Compare: {problem}"
+    assert run.outputs["9"]["images"] and "22" not in run.outputs
