@@ -157,6 +157,17 @@ def test_an_override_that_never_calls_on_leaves_no_weights_behind(host):
     assert host.sample(clone).isfinite().all()
 
 
+@pytest.mark.parametrize("form", [{"metric": "first_block"}, {"metric": "block"}])
+def test_a_compiled_clone_changes_no_other_clone(host, form):
+    clone, report = patch_speed(host.new_model(), SpeedConfig(**form))
+    before = host.sample(clone)
+    compiled = clone.clone()
+    compiled.add_wrapper_with_key("apply_model", "torch.compile", lambda executor, *given, **named: executor(*given))
+    got = host.sample(compiled)
+    assert noted(report, "stem is used instead")
+    assert not torch.equal(got, before) and torch.equal(host.sample(clone), before)
+
+
 def test_the_order_of_the_nodes_changes_nothing(host):
     def shift(q, k, v, options):
         return q + 0.1, k, v

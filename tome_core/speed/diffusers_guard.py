@@ -53,7 +53,13 @@ class DiffusersGuard:
         return None if None in verdicts else sum(verdict.saved_seconds for verdict in verdicts if verdict)
 
     def left_out(
-        self, number: int, x: Tensor, text: Tensor | None, features: tuple[int, int, int] | None
+        self,
+        number: int,
+        x: Tensor,
+        text: Tensor | None,
+        features: tuple[int, int, int] | None,
+        *,
+        metric: str | None = None,
     ) -> frozenset[str]:
         """Return the parts of a level that do not merge on the grid of `x` [B, C, height, width], "keys" among them.
 
@@ -62,13 +68,14 @@ class DiffusersGuard:
             x: what comes to a transformer of the level; only its shape, device and type count, and not B.
             text: [B, L, D]; only D counts.
             features: channels, height and width of what plans are made from; None for those of `x`.
+            metric: where similarity is measured in this call; None for the report's.
         """
-        grid = (x.shape[2], x.shape[3])
-        key = (number, grid, str(x.device), x.dtype)
+        grid, metric = (x.shape[2], x.shape[3]), metric or self.report.metric
+        key = (number, grid, str(x.device), x.dtype, metric)
         self._met.add((number, grid))
         if key not in self._left_out:
             try:
-                times = self._times(number, grid, x, text, features)
+                times = self._times(number, grid, x, text, features, metric)
             except CannotTimeError as reason:  # perhaps another time
                 self._note_untimed(number, f"it cannot be timed {reason}")
                 return _NOTHING
@@ -79,7 +86,13 @@ class DiffusersGuard:
         return self._left_out[key]
 
     def _times(
-        self, number: int, grid: Grid, x: Tensor, text: Tensor | None, features: tuple[int, int, int] | None
+        self,
+        number: int,
+        grid: Grid,
+        x: Tensor,
+        text: Tensor | None,
+        features: tuple[int, int, int] | None,
+        metric: str,
     ) -> LevelTimes:
         if self.timings is not None:
             return self.timings(number, grid)
@@ -87,7 +100,7 @@ class DiffusersGuard:
         spans = len(level.transformers) if self.config.parts == ("stack",) else len(level.blocks)
         place = Place(
             blocks=len(level.blocks),
-            matchings=spans if self.report.metric == "block" else 1,
+            matchings=spans if metric == "block" else 1,
             channels=x.shape[1],
             text_channels=None if text is None else text.shape[-1],
             features=features or (x.shape[1], *grid),

@@ -28,6 +28,7 @@ class SpeedCall:
         layout: where the network has its transformers.
         state: makes the plans.
         others: the patches of other packs.
+        metric: where similarity is measured in this call; a compiled network hides what others let us see.
         guard: decides what is left out; None where everything merges.
         other_attention: what another pack has in the host's slot for that; None where it is empty.
         text: [B, L, D], which the call draws from; None where it has none.
@@ -42,6 +43,7 @@ class SpeedCall:
     layout: Layout
     state: SpeedState
     others: OtherPatches
+    metric: str
     guard: DiffusersGuard | None = None
     other_attention: Callable[..., Tensor] | None = None
     text: Tensor | None = None
@@ -64,8 +66,8 @@ class SpeedCall:
             site = Site(level, self.state, self.report, grid=grid, observation=self.observation)
             if self.guard is not None:
                 like = x.new_empty(1).expand(1, x.shape[2], *grid)
-                features = self.observation.shape if self.report.metric != "block" else None
-                site.left_out = self.guard.left_out(level, like, self.text, features)
+                features = self.observation.shape if self.metric != "block" else None
+                site.left_out = self.guard.left_out(level, like, self.text, features, metric=self.metric)
             self._sites[level, grid] = site
         return site
 

@@ -43,17 +43,18 @@ class Estimates:
 def offer_latent(call: SpeedCall, x: Tensor, estimates: Estimates) -> None:
     """Offer what is known before the network runs on x [B, C, height, width], for the metrics that look at that."""
     channels, height, width = x.shape[1:]
-    if call.report.metric == "latent":
+    if call.metric == "latent":
         call.observation.offer((channels, height, width), lambda: x)
-    elif call.report.metric == "estimate":
+    elif call.metric == "estimate":
         call.observation.offer((_NEIGHBOURS * channels, height, width), partial(estimates.features, call, x))
 
 
-def step_back_to_stem(report: SpeedReport) -> None:
-    """Let the first convolution stand in for metrics that cannot be seen inside a compiled network."""
-    if report.metric in _INSIDE:
-        report.note(f"metric {report.metric} is inside the compiled model: stem is used instead")
-        report.metric = "stem"
+def metric_outside(metric: str, report: SpeedReport) -> str:
+    """Return the metric of a compiled call, and report it: the first convolution stands in for what is hidden there."""
+    if metric not in _INSIDE:
+        return metric
+    report.note(f"metric {metric} is inside the compiled model: stem is used instead")
+    return "stem"
 
 
 def observe_stem(h: Tensor, options: dict[str, Any]) -> Tensor:
@@ -61,7 +62,7 @@ def observe_stem(h: Tensor, options: dict[str, Any]) -> Tensor:
     call = call_in(options)
     if call is not None and tuple(options.get("block") or ()) == ("input", 0):
         call.has_run = True
-        if call.report.metric == "stem" and call.state.is_active:
+        if call.metric == "stem" and call.state.is_active:
             call.observation.offer((h.shape[1], h.shape[2], h.shape[3]), lambda: h)
     return h
 

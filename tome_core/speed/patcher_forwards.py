@@ -42,7 +42,7 @@ def needs_hooks(call: SpeedCall) -> bool:
         return False
     parts, config = set(call.config.parts), call.config
     merges_mlp = "mlp" in parts and config.ratio_of("mlp") > 0
-    return merges_mlp or bool(parts & set(WHOLE)) or call.report.metric in ("first_block", "block")
+    return merges_mlp or bool(parts & set(WHOLE)) or call.metric in ("first_block", "block")
 
 
 class _PlaceHooks:
@@ -59,7 +59,7 @@ class _PlaceHooks:
 
     def install(self, *, is_first: bool) -> None:
         """Hook what the config asks for; the order is that in which things happen in a block."""
-        config, metric = self._call.config, self._call.report.metric
+        config, metric = self._call.config, self._call.metric
         is_chosen = self._place.level in config.levels
         observes = metric == "block" and is_chosen
         if not (is_chosen or (is_first and metric == "first_block")):

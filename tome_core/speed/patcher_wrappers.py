@@ -21,7 +21,7 @@ from .patcher_attention import (
     unmerge_second_attention,
 )
 from .patcher_call import CALL, SpeedCall
-from .patcher_features import observe_stem, offer_latent, step_back_to_stem
+from .patcher_features import metric_outside, observe_stem, offer_latent
 from .patcher_forwards import hooked, needs_hooks
 from .patcher_layout import Layout
 from .patcher_others import Options, OtherPatches, Patch, with_patches
@@ -99,7 +99,7 @@ class SpeedWrappers:
             call = self._begin(memory, x, t, c_crossattn, OtherPatches(options))
             is_compiled = call.others.compiles(model.diffusion_model)
             if is_compiled:
-                step_back(self._config, self._report)
+                _step_back(call)
             offer_latent(call, x, memory.estimates)
             network = uncompiled(model.diffusion_model)
             with hooked(network, call) if needs_hooks(call) and not is_compiled else nullcontext():
@@ -116,7 +116,8 @@ class SpeedWrappers:
         if self._guard is not None:
             self._guard.begin()
             memory.clock.begin((len(x), x.shape[2], x.shape[3]), x.device, merges=memory.state.is_active)
-        return SpeedCall(self._config, self._report, self._layout, memory.state, others, guard=self._guard, text=text)
+        found = self._layout, memory.state, others, self._report.metric
+        return SpeedCall(self._config, self._report, *found, guard=self._guard, text=text)
 
     def _options(self, call: SpeedCall, options: Options, *, is_compiled: bool) -> Options:
         """Return the options of a call with all that its patches need."""
@@ -135,9 +136,10 @@ class SpeedWrappers:
         memory.estimates.learn(call, output)
 
 
-def step_back(config: SpeedConfig, report: SpeedReport) -> None:
-    """Leave out what a compiled network does not let us reach, and say so."""
-    step_back_to_stem(report)
+def _step_back(call: SpeedCall) -> None:
+    """Leave out of a call what a compiled network does not let us reach, and say so."""
+    config, report = call.config, call.report
+    call.metric = metric_outside(call.metric, report)
     if set(config.parts) & {"mlp", *WHOLE}:
         left = "attention apart" if set(config.parts) & set(WHOLE) else "the other parts alone"
         report.note(f"{', '.join(config.parts)} merges {left}: the model is compiled, and has no patch point for more")
