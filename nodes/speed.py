@@ -57,6 +57,7 @@ class ToMeSpeed(io.ComfyNode):
             ],
             outputs=list(OUTPUTS),
             hidden=[io.Hidden.unique_id],
+            not_idempotent=True,  # or two equal nodes would be cached as one, and only one of them tell of its runs
         )
 
     @classmethod
@@ -83,6 +84,7 @@ class ToMeSpeedAdvanced(io.ComfyNode):
             inputs=[io.Model.Input("model", tooltip=MODEL_TOOLTIP), *config_inputs(SpeedConfig)],
             outputs=list(OUTPUTS),
             hidden=[io.Hidden.unique_id],
+            not_idempotent=True,  # or two equal nodes would be cached as one, and only one of them tell of its runs
         )
 
     @classmethod

@@ -131,6 +131,12 @@ def test_a_knob_by_wire_that_breaks_its_rule_costs_no_picture(speed: Any):
     assert text.endswith("passes through untouched: ratio must be a number from 0 to 1, got 2.0")
 
 
+@pytest.mark.parametrize("name", ["ToMeSpeed", "ToMeSpeedAdvanced"])
+def test_equal_nodes_are_not_cached_as_one_so_that_each_tells_of_its_own_runs(speed: Any, name: str):
+    described = getattr(speed, name).define_schema()
+    assert described.not_idempotent and [hidden.value for hidden in described.hidden] == ["UNIQUE_ID"]
+
+
 def test_the_presets_on_the_node_are_the_cores_and_explained(speed: Any):
     preset = speed.ToMeSpeed.define_schema().inputs[1]
     assert tuple(preset.options) == PRESETS and preset.default == "balanced"
