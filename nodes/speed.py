@@ -109,8 +109,10 @@ def _patch(model: Any, choose: Callable[[], SpeedConfig], node_id: str | None) -
     the picture is drawn all the same.
     """
 
-    def on_end(report: SpeedReport) -> None:
-        tell(node_id, f"{result(report)}\n{watch}")
+    watch = RunWatch(model.load_device)
+
+    def on_end(run: SpeedReport) -> None:
+        tell(node_id, f"{result(run)}\n{watch.told(run.merged_calls + run.untouched_calls)}")
 
     try:
         patched, report = patch_speed(model, choose(), on_end=on_end)
@@ -118,7 +120,6 @@ def _patch(model: Any, choose: Callable[[], SpeedConfig], node_id: str | None) -
         text = f"Nothing merged, the model passes through untouched: {problem}"
         tell(node_id, text)
         return io.NodeOutput(model, text)
-    watch = RunWatch(model.load_device, report)
     if report.config.is_neutral:
         forget_watch(patched)
     else:

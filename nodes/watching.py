@@ -7,8 +7,6 @@ import psutil
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ..tome_core.speed import SpeedReport
-
 KEY: Final = "tome_suite_watch"
 
 
@@ -17,13 +15,11 @@ class RunWatch:
 
     Args:
         device: where the model runs.
-        report: counts the calls of the model.
     """
 
-    def __init__(self, device: torch.device, report: SpeedReport) -> None:
-        self._device, self._report = device, report
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._seconds = 0.0
-        self._calls = 0
 
     def watch(self, model: Any) -> None:
         """Watch the runs of a patcher's clone, instead of an earlier node's watch."""
@@ -34,18 +30,16 @@ class RunWatch:
         """Call on, and keep how long it took, also when it fails."""
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
-        start, before = time.perf_counter(), self._all_calls()
+        start = time.perf_counter()
         try:
             return executor(*args, **options)
         finally:
-            self._seconds, self._calls = time.perf_counter() - start, self._all_calls() - before
+            self._seconds = time.perf_counter() - start
 
-    def __str__(self) -> str:
-        each = f", {self._seconds / self._calls:.3g} s a model call" if self._calls else ""
+    def told(self, calls: int) -> str:
+        """Return a sentence of the latest run, in which the model was called so many times."""
+        each = f", {self._seconds / calls:.3g} s a model call" if calls else ""
         return f"This run: {self._seconds:.3g} s{each}. {self._memory()}"
-
-    def _all_calls(self) -> int:
-        return self._report.merged_calls + self._report.untouched_calls
 
     def _memory(self) -> str:
         if self._device.type == "cuda":

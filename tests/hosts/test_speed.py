@@ -131,12 +131,18 @@ def test_a_run_without_guidance_merges(host):
     assert report.merged_calls > 0
 
 
-def test_the_end_of_each_run_is_told(host):
+def test_the_end_of_each_run_is_told_by_a_report_of_that_run_alone(host):
     told = []
-    clone, report = patch_speed(host.new_model(), on_end=lambda report: told.append(report.merged_calls))
-    host.sample(clone)
-    host.sample(clone)
-    assert len(told) == 2 and 0 < told[0] < told[1] == report.merged_calls
+    clone, report = patch_speed(host.new_model(), SpeedConfig(ratio=0.9, refresh=4), on_end=told.append)
+    host.sample(clone, steps=2)
+    host.sample(clone, size=(12, 10), steps=30)
+    first, second = told
+    assert [first.merged_calls, second.merged_calls] == [2, 30] and report.merged_calls == 32
+    assert first.levels[0].kept.keys() == {(16, 16)} and second.levels[0].kept.keys() == {(12, 10)}
+    assert report.levels[0].kept.keys() == {(16, 16), (12, 10)}
+    assert any("refresh has no effect in a run of 2 steps" in note for note in first.notes)
+    assert not any("refresh has no effect" in note for note in second.notes)
+    assert all(any("is above what stride" in note for note in run.notes) for run in told)
 
 
 @pytest.mark.parametrize("form", [{"parts": ("attention", "mlp")}, {"parts": "block"}, {"metric": "estimate"}])

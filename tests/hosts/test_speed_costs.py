@@ -45,7 +45,11 @@ def test_what_the_guard_leaves_out_runs_on_every_token(host, monkeypatch, form):
 
     monkeypatch.setattr(diffusers_guard, "time_level", costs)
     model = host.new_model()
-    clone, report = patch_speed(model, SpeedConfig(**form, guard=True))
+    told = []
+    clone, report = patch_speed(model, SpeedConfig(**form, guard=True), on_end=told.append)
     assert (host.sample(clone) == host.sample(model)).all()
+    host.sample(clone)
+    for run in told:
+        assert run.levels[0].verdicts and any("no gain" in note for note in run.notes)
     assert report.merged_calls == 0 and any("no gain" in note for note in report.notes)
     assert report.call_times

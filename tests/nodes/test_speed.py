@@ -91,7 +91,7 @@ def test_after_a_run_the_node_tells_what_was_merged_and_how_long_it_took(speed: 
     speed.patch_speed.on_end(speed.patch_speed.report)
     told = sent[-1][0].splitlines()
     assert told[:2] == [
-        "Merged in 4 of 4 calls of the model so far.",
+        "Merged in 4 of 4 calls of the model.",
         "Level 1 (5 blocks), 1024 tokens: block on 512 (-50%)",
     ]
     assert told[-1].startswith("This run: ") and "s a model call" in told[-1]

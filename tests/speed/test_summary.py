@@ -29,7 +29,7 @@ def test_after_a_run_it_says_what_ran_on_how_many_tokens():
     done.record(1, (64, 64), "attention", 3072)
     done.record(1, (64, 64), "keys", 2048)
     assert result(done).splitlines() == [
-        "Merged in 10 of 20 calls of the model so far.",
+        "Merged in 10 of 20 calls of the model.",
         "Level 1 (5 blocks), 4096 tokens: attention on 3072 (-25%), keys on 2048 (-50%)",
     ]
 
@@ -42,4 +42,4 @@ def test_what_has_no_effect_is_said_before_and_after():
         "a larger stride allows more."
     )
     assert expectation(idle).splitlines()[1:] == [note]
-    assert result(idle).splitlines() == ["Nothing merged in 4 calls of the model so far.", note]
+    assert result(idle).splitlines() == ["Nothing merged in 4 calls of the model.", note]

@@ -40,6 +40,12 @@ class CallTimes:
         """Time of a merged call over an untouched one, where both were timed."""
         return self.merged / self.untouched if self.merged is not None and self.untouched else None
 
+    def update(self, newer: "CallTimes") -> None:
+        """Take what was timed since."""
+        for name, seconds in vars(newer).items():
+            if seconds is not None:
+                setattr(self, name, seconds)
+
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-able values."""
         return {**vars(self), "expected_ratio": self.expected_ratio, "measured_ratio": self.measured_ratio}

@@ -41,6 +41,7 @@ class DiffusersGuard:
     times: dict[tuple[int, Grid], LevelTimes] = field(default_factory=dict)
     _left_out: dict[Hashable, frozenset[str]] = field(default_factory=dict)
     _met: set[tuple[int, Grid]] = field(default_factory=set)
+    _notes: dict[tuple[int, Grid], str] = field(default_factory=dict)
 
     def begin(self) -> None:
         """Begin a model call."""
@@ -77,13 +78,21 @@ class DiffusersGuard:
             try:
                 times = self._times(number, grid, x, text, features, metric)
             except CannotTimeError as reason:  # perhaps another time
-                self._note_untimed(number, f"it cannot be timed {reason}")
+                self._note_untimed(number, grid, f"it cannot be timed {reason}")
                 return _NOTHING
             except Exception as error:  # whatever it is, it must not cost the picture
-                self._note_untimed(number, f"its block failed aside with {type(error).__name__}: {error}")
+                self._note_untimed(number, grid, f"its block failed aside with {type(error).__name__}: {error}")
                 times = None
             self._left_out[key] = _NOTHING if times is None else self._decide(number, grid, times)
         return self._left_out[key]
+
+    def tell(self, number: int, grid: Grid, report: SpeedReport) -> None:
+        """Report what is known of a level on a grid to the report of one run as well."""
+        verdict = self.report.levels[number - 1].verdicts.get(grid)
+        if verdict is not None:
+            report.levels[number - 1].verdicts[grid] = verdict
+        if (number, grid) in self._notes:
+            report.note(self._notes[number, grid])
 
     def _times(
         self,
@@ -113,16 +122,20 @@ class DiffusersGuard:
         tokens, row = grid[0] * grid[1], self.report.levels[number - 1]
         verdict = times.verdict(tokens)
         if verdict is None:
-            self._note_untimed(number, f"at {grid[0]}x{grid[1]} tokens the clock gave no times")
+            self._note_untimed(number, grid, f"at {grid[0]}x{grid[1]} tokens the clock gave no times")
             return _NOTHING
         row.verdicts[grid] = verdict
         self.times[number, grid] = times
         if not verdict.left_out:
             return _NOTHING
-        self.report.note(f"level {number}: {left_out_sentence(times, verdict, grid, row.downsample)}")
+        self._note(number, grid, left_out_sentence(times, verdict, grid, row.downsample))
         if verdict.left_out == times.untouched.keys():
             return _EVERYTHING
         return verdict.left_out | ({"keys"} if "attention" in verdict.left_out else _NOTHING)
 
-    def _note_untimed(self, number: int, reason: str) -> None:
-        self.report.note(f"level {number}: merges without knowing whether that pays, since {reason}")
+    def _note_untimed(self, number: int, grid: Grid, reason: str) -> None:
+        self._note(number, grid, f"merges without knowing whether that pays, since {reason}")
+
+    def _note(self, number: int, grid: Grid, sentence: str) -> None:
+        self._notes[number, grid] = f"level {number}: {sentence}"
+        self.report.note(self._notes[number, grid])

@@ -43,13 +43,13 @@ def patch_speed(
     Bolya & Hoffman 2023, "Token Merging for Fast Stable Diffusion". Neither `model` nor the network that it shares with
     its clones is changed. An earlier merging of ours is replaced: with a neutral config what comes back is a plain
     clone. Other packs' patches stay, and see every token; where one of them does not go together with merging, that
-    part steps aside and the report says so. It tells of all runs of the clone, and of clones made of it.
+    part steps aside and the report says so. It tells of all runs of the clone that are over, and of clones of it.
 
     Args:
         model: a patcher of a UNet with transformer blocks (SD 1.x, SD 2.x, SDXL).
         config: what to merge; None for the defaults.
-        on_end: is called with the report when a sampling run is over, also when it failed or was interrupted. Forge
-            tells of no runs, and so it is never called there.
+        on_end: is called with a report of that run alone when a sampling run is over, also when it failed or was
+            interrupted. Forge tells of no runs, and so it is never called there.
 
     Raises:
         UnsupportedModelError: the model has no such UNet, as DiT models.

@@ -24,7 +24,8 @@ class SpeedCall:
     """What is known while the network runs once, in one thread.
 
     Attributes:
-        config, report: those of the patched model.
+        config: that of the patched model.
+        report: that of the sampling run.
         layout: where the network has its transformers.
         state: makes the plans.
         others: the patches of other packs.
@@ -68,6 +69,7 @@ class SpeedCall:
                 like = x.new_empty(1).expand(1, x.shape[2], *grid)
                 features = self.observation.shape if self.metric != "block" else None
                 site.left_out = self.guard.left_out(level, like, self.text, features, metric=self.metric)
+                self.guard.tell(level, grid, self.report)
             self._sites[level, grid] = site
         return site
 

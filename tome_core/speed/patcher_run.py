@@ -20,11 +20,16 @@ class SpeedRun:
     """The plans and images of one sampling run. A host that runs its model in several threads has them for each.
 
     A run without a beginning, where the host tells of none, goes on: timesteps that go up then begin another one.
+
+    Args:
+        config: what to merge.
+        report: gets what happens in this run.
+        is_told: whether the host tells of its beginning and end.
     """
 
     def __init__(self, config: SpeedConfig, report: SpeedReport, *, is_told: bool) -> None:
+        self.report = report
         self._config = config
-        self._report = report
         self._is_told = is_told
         self._of_thread = threading.local()
 
@@ -35,7 +40,7 @@ class SpeedRun:
         """Return what this thread knows of the run, whose steps the host has at `sigmas` and, at last, at 0."""
         memory: RunMemory | None = getattr(self._of_thread, "memory", None)
         if memory is None or memory.noise.model_sampling is not model_sampling:
-            memory = self._of_thread.memory = RunMemory(self._config, self._report, model_sampling)
+            memory = self._of_thread.memory = RunMemory(self._config, self.report, model_sampling)
             if self._is_told:
                 memory.state.begin_run()
                 memory.note_idle(sigmas)
@@ -46,6 +51,7 @@ class RunMemory:
     """What one thread knows of a run.
 
     Attributes:
+        report: gets what happens in it.
         noise: its noise levels.
         state: its plans.
         estimates: what its steps took the pictures to be.
@@ -53,7 +59,7 @@ class RunMemory:
     """
 
     def __init__(self, config: SpeedConfig, report: SpeedReport, model_sampling: Any) -> None:
-        self._config, self._report = config, report
+        self._config, self.report = config, report
         self.noise = NoiseLevels(model_sampling)
         self.state = SpeedState(config, report, train_timesteps=self.noise.train_timesteps)
         self.estimates = Estimates(report)
@@ -66,4 +72,4 @@ class RunMemory:
         for sentence in idle_in_run(
             self._config, list(map(self.state.percent, self.noise.timesteps(sigmas[:-1]).tolist()))
         ):
-            self._report.note(sentence)
+            self.report.note(sentence)

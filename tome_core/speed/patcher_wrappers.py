@@ -28,6 +28,7 @@ from .patcher_others import Options, OtherPatches, Patch, with_patches
 from .patcher_run import RUN, RunMemory, SpeedRun
 from .patcher_weights import OVERRIDE, weigh_keys
 from .report import SpeedReport
+from .run_report import add_run, report_like
 
 KEY = "tome_speed"  # under which the host keeps the wrappers of a clone
 OnEnd = Callable[[SpeedReport], None]
@@ -45,10 +46,10 @@ class SpeedWrappers:
 
     Args:
         config: what to merge.
-        report: gets what really happens.
+        report: gets what really happens, in all runs together.
         layout: where the network has its transformers.
         guard: decides what is left out; None where everything merges.
-        on_end: is called with the report when a sampling run is over, also when it was broken off.
+        on_end: is called with the report of a sampling run when it is over, also when it was broken off.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class SpeedWrappers:
     ) -> None:
         self._config, self._report, self._layout = config, report, layout
         self._guard, self._on_end = guard, on_end
+        self._before = report_like(report)
         self._untold = SpeedRun(config, report, is_told=False)  # where the host tells of no run
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SpeedWrappers":
@@ -69,13 +71,15 @@ class SpeedWrappers:
     def around_run(self, executor: Any, *given: Any, **named: Any) -> Tensor:
         """Run the host's sampling, as its OUTER_SAMPLE wrapper."""
         options = getattr(executor.class_obj, "model_options", {}).setdefault("transformer_options", {})
-        options[RUN] = SpeedRun(self._config, self._report, is_told=True)
+        report = report_like(self._before)
+        options[RUN] = SpeedRun(self._config, report, is_told=True)
         try:
             return executor(*given, **named)
         finally:
             options.pop(RUN, None)
+            add_run(self._report, report)
             if self._on_end is not None:
-                self._on_end(self._report)
+                self._on_end(report)
 
     def around_call(
         self,
@@ -90,10 +94,10 @@ class SpeedWrappers:
     ) -> Tensor:
         """Run the host's model on noisy latents x [B, C, height, width] at sigmas t [B], as its APPLY_MODEL wrapper."""
         model, options = executor.class_obj, transformer_options or {}
-        if x.dim() != 4:
-            self._report.note("a model input that is no batch of images [B, C, height, width] merges nothing")
-            return executor(x, t, c_concat, c_crossattn, control, options, **named)
         run: SpeedRun = options.get(RUN) or self._untold
+        if x.dim() != 4:
+            run.report.note("a model input that is no batch of images [B, C, height, width] merges nothing")
+            return executor(x, t, c_concat, c_crossattn, control, options, **named)
         memory = run(_model_sampling(model), options.get("sample_sigmas"))
         try:
             call = self._begin(memory, x, t, c_crossattn, OtherPatches(options))
@@ -116,8 +120,9 @@ class SpeedWrappers:
         if self._guard is not None:
             self._guard.begin()
             memory.clock.begin((len(x), x.shape[2], x.shape[3]), x.device, merges=memory.state.is_active)
-        found = self._layout, memory.state, others, self._report.metric
-        return SpeedCall(self._config, self._report, *found, guard=self._guard, text=text)
+        report = memory.report
+        found = self._layout, memory.state, others, report.metric
+        return SpeedCall(self._config, report, *found, guard=self._guard, text=text)
 
     def _options(self, call: SpeedCall, options: Options, *, is_compiled: bool) -> Options:
         """Return the options of a call with all that its patches need."""

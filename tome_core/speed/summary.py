@@ -21,8 +21,8 @@ def result(report: SpeedReport) -> str:
     """Return what merging did in the calls that the report has seen, and what it saved."""
     calls = report.merged_calls + report.untouched_calls
     if report.merged_calls == 0:
-        return _lines([f"Nothing merged in {calls} calls of the model so far."], report)
-    found = [f"Merged in {report.merged_calls} of {calls} calls of the model so far."]
+        return _lines([f"Nothing merged in {calls} calls of the model."], report)
+    found = [f"Merged in {report.merged_calls} of {calls} calls of the model."]
     for level in report.levels:
         found += [f"{_tokens(level, grid)}{_saved(report, level, grid)}" for grid in level.kept]
     found += [sentence for size, times in report.call_times.items() for sentence in times_sentence(size, times)]
