@@ -1,6 +1,8 @@
 """What merging saves in a patcher's model, counted and timed."""
 
 import pytest
+import torch
+from torch import nn
 
 from tome_core.speed import Curve, LevelTimes, SpeedConfig, diffusers_guard
 from tome_core.speed.diffusers_timing import time_level
@@ -23,6 +25,41 @@ def test_a_report_keeps_no_weights(host):
     _, report = patch_speed(host.new_model())
     blocks = [block for block, _ in report.costs._blocks.values()]
     assert blocks and all(weight.is_meta for block in blocks for weight in block.parameters())
+
+
+class Packed(torch.Tensor):
+    """Weights as packs have them that keep them in fewer bits: they cannot be had as shapes alone."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if func is torch.empty_like:
+            raise NotImplementedError("packed weights have no empty copy")
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+def test_weights_that_have_no_shapes_alone_cost_the_count_and_not_the_picture(host):
+    model = host.new_model()
+    for layer in model.model.diffusion_model.modules():
+        if isinstance(layer, nn.Linear):
+            layer.weight = nn.Parameter(layer.weight.as_subclass(Packed), requires_grad=False)
+    clone, report = patch_speed(model)
+    assert host.sample(clone).isfinite().all()
+    assert report.merged_calls > 0 and report.savings(1) == {}
+    assert "GFLOP" not in str(report)
+
+
+def test_an_attention_of_another_make_costs_the_count_and_not_the_picture(host, monkeypatch):
+    monkeypatch.setattr(diffusers_guard, "time_level", time_level)
+    model = host.new_model()
+    expected = host.sample(patch_speed(model)[0])
+    with monkeypatch.context() as patched:
+        for layer in model.model.diffusion_model.modules():
+            if type(layer).__name__ == "CrossAttention":
+                patched.delattr(layer, "heads")
+        clone, report = patch_speed(model)
+        guarded, _ = patch_speed(model, SpeedConfig(guard=True))
+    assert torch.equal(host.sample(clone), expected) and report.savings(1) == {}
+    assert host.sample(guarded).isfinite().all()
 
 
 def test_the_guard_times_blocks_and_changes_nothing_else(host, monkeypatch, traces):

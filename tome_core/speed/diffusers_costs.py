@@ -28,12 +28,14 @@ class DiffusersCosts:
 
     Args:
         config: what merges.
-        levels: those of the model, of which nothing is kept but the shapes of one block each.
+        levels: those of the model, of which nothing is kept but the shapes of one block each. One whose weights have
+            none, as packed ones (GGUF, NF4), is not counted.
     """
 
     def __init__(self, config: SpeedConfig, levels: tuple[Level, ...]) -> None:
         self._config = config
-        self._blocks = {x.number: (bare_twin(x.blocks[0], "meta"), len(x.blocks)) for x in levels}
+        shapes = ((x, _shapes_alone(x.blocks[0])) for x in levels)
+        self._blocks = {x.number: (block, len(x.blocks)) for x, block in shapes if block is not None}
         self._savings: dict[Any, Saving | None] = {}
 
     def saving(self, level: int, grid: Grid, kept: dict[str, int]) -> Saving | None:
@@ -87,6 +89,14 @@ class DiffusersCosts:
         queries = merged[0] if merged else tokens
         keys = kept.get("keys", tokens if self._config.has_own_keys else queries)
         return int(attentions["attention"].heads) * queries * keys  # type: ignore[arg-type]
+
+
+def _shapes_alone(block: nn.Module) -> nn.Module | None:
+    """Return a twin of a block without values; None where its weights refuse that: no picture must fail by it."""
+    try:
+        return bare_twin(block, "meta")
+    except Exception:  # whatever a class of weights raises
+        return None
 
 
 class _Written:

@@ -60,5 +60,15 @@ class PlainBlock(nn.Module):
 
 
 def plain_levels(levels: tuple[Level, ...]) -> tuple[Level, ...]:
-    """Return levels whose blocks are plain ones: as many as they have, all of them like the first."""
-    return tuple(replace(level, blocks=(PlainBlock(level.blocks[0]),) * len(level.blocks)) for level in levels)
+    """Return levels whose blocks are plain ones: as many as they have, all of them like the first.
+
+    A level whose blocks are of another make stays as it is: it is not counted, and a guard times it or says that it cannot.
+    """
+    return tuple(map(_plain_level, levels))
+
+
+def _plain_level(level: Level) -> Level:
+    try:
+        return replace(level, blocks=(PlainBlock(level.blocks[0]),) * len(level.blocks))
+    except (AttributeError, TypeError, ValueError):  # an attention without projections, or without heads
+        return level
