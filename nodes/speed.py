@@ -117,7 +117,7 @@ def _patch(model: Any, choose: Callable[[], SpeedConfig], node_id: str | None) -
     try:
         patched, report = patch_speed(model, choose(), on_end=on_end)
     except ValueError as problem:  # UnsupportedModelError among them
-        text = f"Nothing merged, the model passes through untouched: {problem}"
+        text = f"The model passes through as it came: {problem}"
         tell(node_id, text)
         return io.NodeOutput(model, text)
     if report.config.is_neutral:

@@ -13,7 +13,8 @@ def tell(node_id: str | None, text: str) -> None:
     """Show text on a node, in the browser that asked for the prompt; from any thread."""
     server = getattr(PromptServer, "instance", None)
     if server is not None and node_id is not None:
-        server.send_progress_text(text, node_id, getattr(server, "client_id", None))
+        client = getattr(server, "client_id", None)
+        server.send_progress_text(text, node_id, sid=client)  # by name: newer hosts have a prompt's id in third place
 
 
 def mark_version(request: dict[str, Any], node_ids: set[str]) -> dict[str, Any]:

@@ -123,6 +123,15 @@ class Server:
         self.handlers.append(handler)
 
 
+class NewerServer(Server):
+    """Has the prompt's id in third place, as hosts after 0.3.64."""
+
+    def send_progress_text(  # type: ignore[override]
+        self, text: str, node_id: str, prompt_id: str | None = None, sid: str | None = None
+    ) -> None:
+        self.sent.append((text, node_id, sid))
+
+
 def modules() -> dict[str, ModuleType]:
     """Return fresh modules by the names under which the nodes import them."""
     kinds = dict.fromkeys(("Model", "Clip", "Vae", "Image", "Latent", "Mask", "Conditioning"), Input)

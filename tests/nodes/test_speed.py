@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.nodes import fake_host
 from tome_core.errors import UnsupportedModelError
 from tome_core.presets import PRESETS, speed_preset
 from tome_core.speed import LevelReport, SpeedConfig, SpeedReport
@@ -78,6 +79,13 @@ def test_the_report_comes_out_and_shows_on_the_node(speed: Any, sent: Any):
     assert sent == [(text, "7", "browser")]
 
 
+def test_a_newer_hosts_server_is_told_of_the_browser_too(speed: Any, nodes: Any, monkeypatch: pytest.MonkeyPatch):
+    telling = importlib.import_module(f"{nodes.__name__}.telling")
+    monkeypatch.setattr(telling.PromptServer, "instance", fake_host.NewerServer())
+    telling.tell("7", "words")
+    assert telling.PromptServer.instance.sent == [("words", "7", "browser")]
+
+
 def test_after_a_run_the_node_tells_what_was_merged_and_how_long_it_took(speed: Any, sent: Any):
     patched, _ = speed.ToMeSpeed.execute(Model(), "fast", 1.0).args
     (around_run,) = [found for kind in patched.wrappers.values() for found in kind]
@@ -120,7 +128,7 @@ def test_a_model_that_cannot_be_merged_comes_out_as_it_came_in(speed: Any, monke
     model = Model()
     given, text = speed.ToMeSpeed.execute(model, "fast", 1.0).args
     assert given is model
-    assert text == "Nothing merged, the model passes through untouched: Flux is not yet supported"
+    assert text == "The model passes through as it came: Flux is not yet supported"
     assert sent[-1][0] == text
 
 
@@ -128,7 +136,7 @@ def test_a_knob_by_wire_that_breaks_its_rule_costs_no_picture(speed: Any):
     model = Model()
     given, text = speed.ToMeSpeedAdvanced.execute(model, ratio=2.0).args
     assert given is model
-    assert text.endswith("passes through untouched: ratio must be a number from 0 to 1, got 2.0")
+    assert text.endswith("passes through as it came: ratio must be a number from 0 to 1, got 2.0")
 
 
 @pytest.mark.parametrize("name", ["ToMeSpeed", "ToMeSpeedAdvanced"])

@@ -55,7 +55,7 @@ def test_a_model_that_cannot_be_merged_passes_through_and_the_node_says_so(serve
     run = server.run(drawing("flux", speed("fast")))
     assert torch.equal(latent_of(server, run), plain_latents["flux"])
     texts = [text for name, text in run.texts if name == SPEED]
-    assert texts and texts[0].startswith("Nothing merged, the model passes through untouched: "), run.texts
+    assert texts and texts[0].startswith("The model passes through as it came: "), run.texts
 
 
 def test_twenty_prompts_on_and_off_with_a_failure_and_an_interruption_leave_no_trace(
