@@ -62,6 +62,21 @@ def test_an_attention_of_another_make_costs_the_count_and_not_the_picture(host, 
     assert host.sample(guarded).isfinite().all()
 
 
+def test_a_call_that_a_cache_answers_is_not_timed(host):
+    answers = []
+
+    def cached(executor, *given, **named):
+        if not answers:
+            answers.append(executor(*given, **named))
+        return answers[0]
+
+    clone, report = patch_speed(host.new_model(), SpeedConfig(guard=True))
+    clone = clone.clone()
+    clone.add_wrapper_with_key("apply_model", "cache", cached)
+    host.sample(clone, steps=4)
+    assert report.merged_calls + report.untouched_calls == 1 and report.call_times == {}
+
+
 def test_the_guard_times_blocks_and_changes_nothing_else(host, monkeypatch, traces):
     monkeypatch.setattr(diffusers_guard, "time_level", time_level)
     model = host.new_model()

@@ -147,7 +147,15 @@ def test_another_attention_in_the_override_slot_is_used(host, form):
     plain, _ = patch_speed(host.new_model(), SpeedConfig(**form))
     assert torch.equal(host.sample(clone), host.sample(plain))
     assert calls and any(mask is not None for mask in calls) == bool(form.get("proportional"))
-    assert report.notes == []
+    assert len(report.notes) == 1 and noted(report, "another pack's attention gets merged tokens")
+
+
+def test_another_attention_is_no_matter_where_nothing_merges_before_it(host):
+    model = host.new_model().clone()
+    model.model_options["transformer_options"]["optimized_attention_override"] = lambda func, *a, **k: func(*a, **k)
+    clone, report = patch_speed(model, SpeedConfig(parts="mlp"))
+    host.sample(clone)
+    assert report.merged_calls > 0 and report.notes == []
 
 
 def test_an_override_that_never_calls_on_leaves_no_weights_behind(host):
@@ -164,7 +172,7 @@ def test_a_compiled_clone_changes_no_other_clone(host, form):
     compiled = clone.clone()
     compiled.add_wrapper_with_key("apply_model", "torch.compile", lambda executor, *given, **named: executor(*given))
     got = host.sample(compiled)
-    assert noted(report, "stem is used instead")
+    assert noted(report, "stem is used instead") and noted(report, "compiling is cut at each block")
     assert not torch.equal(got, before) and torch.equal(host.sample(clone), before)
 
 

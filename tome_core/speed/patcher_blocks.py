@@ -62,7 +62,8 @@ class PlainBlock(nn.Module):
 def plain_levels(levels: tuple[Level, ...]) -> tuple[Level, ...]:
     """Return levels whose blocks are plain ones: as many as they have, all of them like the first.
 
-    A level whose blocks are of another make stays as it is: it is not counted, and a guard times it or says that it cannot.
+    A level whose blocks are of another make stays as it is: it is not counted, and a guard times it or says that
+    it cannot.
     """
     return tuple(map(_plain_level, levels))
 

@@ -1,6 +1,7 @@
 """Where a host has no keyed wrappers (Forge): its one slot around a model call.
 
-Such a host tells of no sampling run: one begins where the noise goes up again, and none is told to be over.
+Such a host tells of no sampling run: one begins where the noise goes up again, and none is told to be over. Until then
+the latents and plans of the last one, a few MB, stay in memory.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,8 @@
 """The two wrappers that a patched clone has: one around each sampling run, one around each model call.
 
 A clone of the host holds nothing else of ours. What a run knows is in the options that the host makes for that run,
-what a call knows in those of the call, and both are gone with them.
+what a call knows in those of the call, and both are gone with them. Where a host tells of no run, as Forge, what the
+last one knew stays with the wrappers until the next one begins.
 """
 
 import functools
@@ -42,7 +43,7 @@ _LAST: dict[str, Patch] = {"attn1_patch": merge_first_attention, "attn2_patch": 
 
 
 class SpeedWrappers:
-    """Token merging as one patched clone has it; nothing in it changes but the report.
+    """Token merging as one patched clone has it. What its runs leave in it: the report, and what a guard has timed.
 
     Args:
         config: what to merge.
@@ -63,7 +64,7 @@ class SpeedWrappers:
         self._config, self._report, self._layout = config, report, layout
         self._guard, self._on_end = guard, on_end
         self._before = report_like(report)
-        self._untold = SpeedRun(config, report, is_told=False)  # where the host tells of no run
+        self._untold = SpeedRun(config, report, is_told=False)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SpeedWrappers":
         return self  # clones of a clone merge alike, and tell the same report
@@ -128,16 +129,20 @@ class SpeedWrappers:
         """Return the options of a call with all that its patches need."""
         first, last = (_FIRST, _LAST) if not is_compiled else (_outside(_FIRST), _outside(_LAST))
         ours = {**with_patches(options, first, last), CALL: call}
+        if options.get(OVERRIDE) is not None and call.state.is_active and self._config.parts != ("mlp",):
+            call.report.note("another pack's attention gets merged tokens: what it knows of their places does not hold")
         if self._config.weighs_keys:
             call.other_attention = options.get(OVERRIDE)
             ours[OVERRIDE] = _uncompiled_patch(weigh_keys) if is_compiled else weigh_keys
         return ours
 
     def _end(self, call: SpeedCall, memory: RunMemory, output: Tensor) -> None:
-        if call.has_run:  # else a cache of another pack has answered
+        if not call.has_run:  # a cache of another pack has answered, in its own time
+            memory.clock.reset()
+        else:
             memory.state.end()
-        if self._guard is not None:
-            memory.clock.end(self._guard.saved_seconds)
+            if self._guard is not None:
+                memory.clock.end(self._guard.saved_seconds)
         memory.estimates.learn(call, output)
 
 
@@ -145,6 +150,7 @@ def _step_back(call: SpeedCall) -> None:
     """Leave out of a call what a compiled network does not let us reach, and say so."""
     config, report = call.config, call.report
     call.metric = metric_outside(call.metric, report)
+    report.note("compiling is cut at each block, where merging runs uncompiled: some of its gain is lost")
     if set(config.parts) & {"mlp", *WHOLE}:
         left = "attention apart" if set(config.parts) & set(WHOLE) else "the other parts alone"
         report.note(f"{', '.join(config.parts)} merges {left}: the model is compiled, and has no patch point for more")
