@@ -3,6 +3,7 @@
 import pytest
 
 from tome_core.binding import BindingConfig
+from tome_core.cli.bench.binding_methods import parse_binding
 from tome_core.presets import BINDING_PRESETS, binding_preset, read_binding_preset
 
 
@@ -18,8 +19,8 @@ def test_each_word_has_settings_of_its_own_and_a_sentence_about_them():
         assert preset.help.endswith(".") and "Not yet verified on real weights." in preset.source
 
 
-def test_gentle_keeps_the_length_of_the_things_own_word():
-    assert binding_preset("gentle") == BindingConfig(norm="noun")
+def test_gentle_is_what_was_measured_the_length_of_the_things_own_word_without_other_end_tokens():
+    assert binding_preset("gentle") == BindingConfig(norm="noun", ends="off") == parse_binding("merge:norm=noun").config
 
 
 @pytest.mark.parametrize("word", BINDING_PRESETS)
