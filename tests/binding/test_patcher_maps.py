@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from tests.binding.fake_sampling import PROMPT, Patcher, bound, entry, new_model, run
+from tests.binding.fake_sampling import Patcher, bound, entry, new_model, run
 from tests.hosts.fake.unet import HEADS
 from tome_core.binding import RowGroup
 from tome_core.binding.attention import attention_maps, resize
@@ -122,6 +122,19 @@ def test_a_prompt_in_an_area_has_maps_inside_of_it_alone():
     assert found.maps[:, :, :6].abs().max() == 0 and found.maps[:, :, 6:].min() > 0
 
 
+@pytest.mark.parametrize("area", [(32, 24, 16, 0), (64, 64, 0, 0), (60, 100, 6, 0), (10, 6, 20, 12), (8, 64, 0, 7)])
+def test_an_area_that_reaches_over_the_picture_is_where_the_host_cuts_it_off(area):
+    height, width, top, left = area
+    cut = (min(height, 32 - top), min(width, 24 - left), top, left)
+    found = collected([entry(bound(), area=area), entry(seed=4)], size=(32, 24))
+    inside = torch.zeros(32, 24, dtype=torch.bool)
+    inside[cut[2] : cut[2] + cut[0], cut[3] : cut[3] + cut[1]] = True
+    assert found.maps.shape[-2:] == (32, 24)
+    assert found.maps[..., inside].min() > 0 and (found.maps[..., ~inside] == 0).all()
+    exact = collected([entry(bound(), area=cut), entry(seed=4)], size=(32, 24))
+    assert torch.allclose(found.maps, exact.maps, atol=1e-6)
+
+
 def test_one_prompt_in_two_areas_has_one_map_of_both():
     prompt = bound()
     found = collected([entry(prompt, area=(6, 10, 0, 0)), entry(prompt, area=(6, 10, 6, 0))])
@@ -204,4 +217,3 @@ def test_a_model_without_cross_attention_is_named():
     with pytest.raises(UnsupportedModelError, match=r"^model must be a UNet with cross-attention .*, got Linear$"):
         collect_maps(Patcher(type("Model", (), {"diffusion_model": torch.nn.Linear(1, 1)})()))
     assert MapShelf("model must be a UNet").maps() == (None, ["No maps: model must be a UNet"])
-    assert PROMPT

@@ -126,7 +126,8 @@ class MapRun:
         grid: Grid = (maps.shape[2], maps.shape[3])
         top, left = 0, 0
         if area is not None:
-            factor = max(1, round(area[0] / grid[0]))
+            height, width = (min(area[i], self._latent[i] - area[2 + i]) for i in range(2))  # as the host cuts it off
+            factor = _factor((height, width), grid)
             grid = (-(-self._latent[0] // factor), -(-self._latent[1] // factor))
             top, left = min(round(area[2] / factor), grid[0] - 1), min(round(area[3] / factor), grid[1] - 1)
             maps = maps[..., : grid[0] - top, : grid[1] - left]
@@ -159,6 +160,17 @@ def _starts(prompts: Mapping[object, BoundPrompt]) -> dict[int, tuple[int, list[
         if id(prompt) not in starts:
             starts[id(prompt)] = (sum(len(labels) for _, labels in starts.values()), prompt.parse.labels)
     return starts
+
+
+def _factor(area: Grid, grid: Grid) -> int:
+    """Return how many pixels of the latent are one of a grid, given both sides of an area on each.
+
+    A UNet halves and rounds up, so it is the power of two that does just that; where another pack shrinks otherwise,
+    the nearest whole number.
+    """
+    powers = (2**power for power in range(7))
+    rounded_up = (factor for factor in powers if all(-(-a // factor) == g for a, g in zip(area, grid, strict=True)))
+    return next(rounded_up, max(1, round(area[0] / grid[0])))
 
 
 def _length(entry: Mapping[str, Any], context: Tensor) -> int:
