@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +16,11 @@ from ..speed import SpeedConfig, SpeedReport
 from .console import DONE, INTERRUPTED, complain, progress
 from .grid import Heading, draw_sheet
 from .machine import Clock
+from .presets import UNTOUCHED
 from .sampling import Drawn, Request, draw
 from .settings import merge
 from .table import table
 
-UNTOUCHED: Final = "untouched"
 Row = tuple[Request, int]  # what to draw, and its seed
 
 

@@ -3,13 +3,16 @@
 import argparse
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from ..presets import PRESETS, read_preset, speed_preset
 from ..speed import SpeedConfig
 from .arguments import number
 from .console import Parser, UserError
 from .settings import new_config
+
+UNTOUCHED: Final = "untouched"
+"""What the model without any choice is called, beside pictures and as a benchmark's method."""
 
 
 @dataclass(frozen=True)

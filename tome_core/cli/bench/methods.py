@@ -16,11 +16,10 @@ from ...speed import SpeedConfig
 from ...speed.config import WHOLE
 from ...speed.diffusers_layout import find_family, find_levels, find_unet
 from ..console import UserError, note
-from ..presets import Choice
+from ..presets import UNTOUCHED, Choice
 from ..settings import merge, parse_setting, setting_names
 from .ceiling import free_matcher
 
-UNTOUCHED: Final = "untouched"
 OURS: Final = "ours"
 TODO: Final = "todo"  # Smith et al. 2024, arXiv 2402.13573, in our own code: fewer keys and values, every query
 TOMESD: Final = "tomesd"

@@ -30,7 +30,7 @@ class DemoFigures:
         pictures: how many of them.
         steps: of each.
         size: side in pixels.
-        psnr_db: the mean of theirs; None where they equal the untouched ones.
+        psnr_db: the mean over those that differ from the untouched ones; None where none does.
         latent_deviation: the mean relative deviation of their final latents.
     """
 
@@ -69,10 +69,10 @@ def demo_figures(
     found: dict[Merging, DemoFigures] = {}
     untouched: list[Drawn] = []
     for method in methods:
-        drawn = []
+        drawn, drawing = [], drawing_method(method)
         try:
             for start in range(0, prompts, _BATCH):
-                drawn.append(drawing_method(method).draw(pipeline, cases[start : start + _BATCH], SETTINGS))
+                drawn.append(drawing.draw(pipeline, cases[start : start + _BATCH], SETTINGS))
                 on_batch()
         except (LeftOutError, UserError) as reason:
             note(f"{method.name} has no figures of the demo model: {reason}")
@@ -87,10 +87,11 @@ def demo_figures(
 def _figures(drawn: Sequence[Drawn], untouched: Sequence[Drawn]) -> DemoFigures:
     pictures, references = _joined([x.pictures for x in drawn]), _joined([x.pictures for x in untouched])
     latents, clean = _joined([x.latents for x in drawn]), _joined([x.latents for x in untouched])
-    decibels = psnr(pictures, references, peak=255).mean().item()
+    decibels = psnr(pictures, references, peak=255)
+    decibels = decibels[decibels.isfinite()]  # an equal picture is infinitely near
     deviation = relative_deviation(latents, clean).mean().item()
-    finite = decibels if decibels != float("inf") else None
-    return DemoFigures(len(pictures), SETTINGS.steps, SETTINGS.size, finite, deviation)
+    nearness = decibels.mean().item() if len(decibels) else None
+    return DemoFigures(len(pictures), SETTINGS.steps, SETTINGS.size, nearness, deviation)
 
 
 def _joined(arrays: Sequence[Any]) -> Tensor:
