@@ -53,14 +53,18 @@ def load(kind: str, half: str) -> list[Prompt]:
 
 
 def read_label(line: str) -> Prompt:
-    """Return the prompt of a line such as `a {red cat*}`."""
-    text, pairs = re.sub(r"[{}*]", "", line), set()
-    for found in re.finditer(r"{([^{}]*)}", line):
-        start = len(re.sub(r"[{}*]", "", line[: found.start()]))
-        inside = found[1].replace("*", "")
-        words = [(word[0].lower(), start + word.start()) for word in _words(inside)]
-        at = start + len(re.split(r"\*", found[1])[0])
-        subject = next(word for word in words if word[1] + len(word[0]) == at)
+    """Return the prompt of a line such as `a {red cat*}`, or `a {1:cat*} and a {2:dog*} in {1:red} and {2:blue}`."""
+    text, pairs = _bared(line), set[Pair]()
+    groups: dict[str, list[tuple[str, int]]] = {}
+    subjects: dict[str, int] = {}  # the place behind each
+    for found in re.finditer(r"{(?:(\d):)?([^{}]*)}", line):
+        start, name = len(_bared(line[: found.start()])), found[1] or f"at {found.start()}"
+        inside = _words(found[2].replace("*", ""))
+        groups.setdefault(name, []).extend((word[0].lower(), start + word.start()) for word in inside)
+        if "*" in found[2]:
+            subjects[name] = start + found[2].index("*")
+    for name, words in groups.items():
+        subject = next(word for word in words if word[1] + len(word[0]) == subjects[name])
         pairs.update((subject, word) for word in words if word != subject and word[0] not in UNSCORED)
     return Prompt(text, frozenset(pairs))
 
@@ -98,6 +102,10 @@ def wrong(prompts: list[Prompt]) -> list[str]:
         if told:
             lines.append(f"{prompt.text}\n    {' '.join(told)}")
     return lines
+
+
+def _bared(line: str) -> str:
+    return re.sub(r"{\d:|[{}*]", "", line)
 
 
 def _words(text: str) -> list[re.Match[str]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from . import lexicon
+from .distribution import Distribution, read_distribution
 from .noun_phrases import Line, NounPhrase, is_noun
 
 
@@ -72,10 +73,20 @@ class _Reader:
         if noun in lexicon.PICTURES or not is_noun(noun) or (of and noun in lexicon.PARTITIVES | lexicon.RELATIONS):
             self._owner = None
             return phrase.end + of
+        each = read_distribution(self._line, phrase.start)
+        if each is not None:
+            return self._distribute(each)
         self._ended = phrase.end
         self._owner = Draft(phrase.noun, self._without_commas(phrase.first, phrase.noun))
         self._drafts.append(self._owner)
         return phrase.end
+
+    def _distribute(self, each: Distribution) -> int:
+        """Take each of several things with its own colour."""
+        for phrase, colour in zip(each.things, each.colours, strict=True):
+            self._drafts.append(Draft(phrase.noun, self._without_commas(phrase.first, phrase.noun) | set(colour)))
+        self._owner, self._ended = None, each.end
+        return each.end
 
     def _read_about(self, owner: Draft, i: int) -> int | None:
         """Read what is said of the owner from a place on; None if that is nothing."""

@@ -75,6 +75,8 @@ def _tidy(text: str) -> str:
     """Return a text without the brackets, blanks and commas around words that are gone, and what led to them alone."""
     while (bared := _without_brackets(text)) != text:  # each time one more pair of nested ones
         text = bared
+    text = re.sub(rf"{_GONE},?\s+respectively\b|\brespectively\s+{_GONE}", _GONE, text)
+    text = re.sub(rf"\b(?:in|is|are|was|were)\s+{_GONE}(?:\s*,?\s*(?:and\s+)?{_GONE})+", _GONE, text)  # one each
     text = re.sub(rf"(?:\b(?:and|in|of|with|wearing)\s+{_GONE}\s*)+(?=$|[,.;:!?)\]])", _GONE, text)
     text = re.sub(rf"\b(an?)(\s+){_GONE}[\s_]*(?=(\w))", _article, text, flags=re.IGNORECASE)
     text = re.sub(rf"{_GONE}_|{_GONE}", "", text)
