@@ -25,7 +25,7 @@ def read_distribution(line: Line, i: int) -> Distribution | None:
     things = _things(line, i)
     k = things[-1].end if things else i
     link = line.at(k)
-    if len(things) < 2 or link not in ("in", ",") and link not in lexicon.COPULAS:
+    if len(things) < 2 or link not in {"in", ","} | lexicon.COPULAS:
         return None
     k += 1 + (link == "," and line.at(k + 1) == "in")
     is_told = line.at(k) == _RESPECTIVELY

@@ -37,6 +37,7 @@ def test_on_the_demo_model_binding_is_judged_beside_controls_gate_and_time(tome,
         "ours:metric=stem",
     ]
     assert [test["pictures"] for test in report["gate"]["tests"]] == [6, 6, 6]
+    assert report["listed_prompts"] == 0
     for found in report["methods"][1:]:
         assert found["time_ratio_min"] <= found["time_ratio"] <= found["time_ratio_max"]
         assert found["equal_to_untouched"] < 2
@@ -47,7 +48,8 @@ def test_on_the_demo_model_binding_is_judged_beside_controls_gate_and_time(tome,
 def test_a_file_of_prompts_is_drawn_and_it_is_said_that_nothing_judges_it(tome, tmp_path):
     (tmp_path / "color_val.txt").write_text(FILE)
     told = tome(
-        *QUICK, "--methods", "merge", "--prompts-file", "color_val.txt", "--json", "a.json", "--sheet", "sheet.png"
+        *(*QUICK, "--methods", "merge", "--prompts-file", "color_val.txt"),
+        *("--split", "seen", "--json", "a.json", "--sheet", "sheet.png"),
     )
     assert told.code == 0
     assert told.err.splitlines() == [
@@ -57,6 +59,7 @@ def test_a_file_of_prompts_is_drawn_and_it_is_said_that_nothing_judges_it(tome, 
         "'a cat'",
         "tome: note: the judge knows no attributes of prompts from a file: only the distance to the untouched pictures "
         "is told",
+        "tome: note: --split has no effect beside --prompts-file, which is instead of a suite",
     ]
     assert told.out.startswith("color_val.txt: 2 prompts x 1 seeds, 64 pixels, 1 steps, weights ")
     assert "Nothing judges these pictures" in told.out

@@ -9,7 +9,7 @@ import torch
 
 from tome_core.binding import BindingConfig
 from tome_core.cli.bench.binding_drawing import binding_method, try_out_binding
-from tome_core.cli.bench.binding_methods import BINDINGS, Binding, parse_binding, read_case, split_case
+from tome_core.cli.bench.binding_methods import BINDINGS, Binding, count_listed, parse_binding, read_case, split_case
 from tome_core.cli.bench.entering import read_methods
 from tome_core.cli.bench.methods import Merging
 from tome_core.cli.console import UserError
@@ -119,8 +119,17 @@ def test_each_thing_of_a_suite_goes_with_its_attribute_whatever_the_rules_find(n
         parse = read_case(each)
         told = [(parse.words(group.subject), *map(parse.words, group.modifiers)) for group in parse.groups]
         assert sorted(told) == sorted((shape, attribute) for attribute, shape in each.wanted)
-        assert parse.bare == " and ".join(f"a {shape}" for _, shape in each.wanted) or name == "three-objects"
+        *before, last = (f"a {shape}" for _, shape in each.wanted)
+        assert parse.bare == f"{', '.join(before)} and {last}"
         assert split_case(each) == each.phrases
+
+
+def test_prompts_are_counted_whose_groups_the_suite_lists_because_the_rules_read_others():
+    plain = Case((("red", "circle"), ("blue", "square")), PROMPT, 0)
+    odd = Case((("blue", "circle"), ("red", "square")), f"{PROMPT}, swapped", 0)
+    assert count_listed([plain, odd, odd]) == (1, 2)
+    assert count_listed([case(PROMPT)]) == (0, 1)
+    assert count_listed(load_suite("two-colours-apart").cases("held-out", 40, 1)) == (0, 40)
 
 
 def test_spellings_of_one_setting_share_their_pictures_and_other_settings_do_not():

@@ -73,10 +73,15 @@ def read_case(case: Case) -> Parse:
     They are those of the rules, unless it is known what is wanted and the rules do not find just that: then each thing
     goes with its attribute as a user would list them, "cross: blue; circle: purple".
     """
-    parse = phrases(case.prompt)
-    if not case.wanted or _finds(parse, case.wanted):
-        return parse
+    if not _is_listed(case):
+        return phrases(case.prompt)
     return phrases(case.prompt, "; ".join(f"{shape}: {attribute}" for attribute, shape in case.wanted))
+
+
+def count_listed(cases: Sequence[Case]) -> tuple[int, int]:
+    """Return of how many different prompts `read_case` lists the groups instead of parsing them, and of how many."""
+    different = {case.prompt: case for case in cases}
+    return sum(map(_is_listed, different.values())), len(different)
 
 
 def split_case(case: Case) -> tuple[str, ...]:
@@ -84,11 +89,15 @@ def split_case(case: Case) -> tuple[str, ...]:
     return case.phrases or split_prompt(case.prompt)
 
 
+def _is_listed(case: Case) -> bool:
+    return bool(case.wanted) and not _finds(phrases(case.prompt), case.wanted)
+
+
 def _finds(parse: Parse, wanted: Sequence[tuple[str, str]]) -> bool:
     """Whether each thing is a group with its own attribute and nobody else's."""
     attributes = {attribute for attribute, _ in wanted}
     found = [
-        (attributes.intersection(*[" ".join(map(parse.words, group.modifiers)).split()]), parse.words(group.subject))
+        (attributes & set(" ".join(map(parse.words, group.modifiers)).split()), parse.words(group.subject))
         for group in parse.groups
     ]
     return found == [({attribute}, shape) for attribute, shape in wanted]

@@ -1,10 +1,12 @@
 """What `tome bench quality` and `tome bench binding` share: their arguments, and the comparison from there on."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from ...demo import CHECKPOINT, DEMO_GUIDANCE
+from ...evaluation.cases import Case
 from ...evaluation.quality import PICTURES, Painter
 from ...evaluation.suites import SPLITS, SUITES, Suite
 from ..arguments import add_device, number, size, whole
@@ -13,12 +15,23 @@ from ..files import check_folder
 from ..libraries import quiet_diffusers
 from ..machine import choose_device
 from ..models import DEMO
-from .entering import enter, read_methods
+from .binding_methods import Binding, count_listed
+from .entering import Written, enter, read_methods
 from .findings import Outputs
 from .measuring import measure
 from .methods import SHARED
 from .rounds import ROUNDS
-from .subjects import CHECKPOINT_GUIDANCE, DEMO_SIZE, MOST_PROCESSES, Subject, choose_suite, open_subject, tell_setting
+from .subjects import (
+    CHECKPOINT_GUIDANCE,
+    DEMO_SIZE,
+    MOST_PROCESSES,
+    SPLIT,
+    SUITE,
+    Subject,
+    choose_suite,
+    open_subject,
+    tell_setting,
+)
 
 MOST_PROMPTS: Final = 100
 
@@ -47,7 +60,10 @@ def compare(arguments: argparse.Namespace) -> int:
         subject = open_subject(arguments, suite)
         contest, left_out = enter(methods, subject.easel, cases, controls=suite.binds and subject.is_demo)
         _tell_limits(subject, suite, arguments)
-        setting = tell_setting(arguments, subject, suite, cases) | {"left_out": left_out}
+        setting = tell_setting(arguments, subject, suite, cases) | {
+            "left_out": left_out,
+            **_tell_groups(methods, cases),
+        }
         gate = None if arguments.skip_gate else PICTURES
         with Painter(subject.easel, subject.processes) as painter:
             try:
@@ -62,8 +78,8 @@ def compare(arguments: argparse.Namespace) -> int:
 
 def _add_prompts(parser: Parser) -> None:
     group = parser.add_argument_group("prompts")
-    group.add_argument("--suite", choices=SUITES, default="two-colours", help="default %(default)s")
-    group.add_argument("--split", choices=SPLITS, default="held-out", help="default %(default)s")
+    group.add_argument("--suite", choices=SUITES, help=f"default {SUITE}")
+    group.add_argument("--split", choices=SPLITS, help=f"default {SPLIT}")
     group.add_argument(
         "--prompts-file", type=Path, metavar="FILE", help="instead: a prompt a line, as T2I-CompBench has them"
     )
@@ -121,12 +137,26 @@ def _add_pictures(parser: Parser) -> None:
     )
 
 
+def _tell_groups(methods: Sequence[Written], cases: Sequence[Case]) -> dict[str, int]:
+    """Note in how many prompts the suite, and no parser, says what binding binds; return it for the results."""
+    if not any(isinstance(method, Binding) and method.config is not None for method in methods):
+        return {}
+    listed, prompts = count_listed(cases)
+    if listed:
+        note(f"the groups of {listed} of {prompts} prompts are listed by their suite: the parser reads these otherwise")
+    return {"listed_prompts": listed}
+
+
 def _tell_limits(subject: Subject, suite: Suite, arguments: argparse.Namespace) -> None:
     """Note what nobody can tell of the pictures, and the settings without effect."""
     for sentence in _limits(subject, suite):
         note(sentence)
     if arguments.skip_gate and not (suite.binds and subject.reader.judged):
         note(f"--skip-gate has no effect: suite {suite.name} has no binding figures, for which alone the gate is run")
+    idle = [f"--{name}" for name in ("suite", "split") if getattr(arguments, name) is not None]
+    if arguments.prompts_file is not None and idle:
+        verb = "has" if len(idle) == 1 else "have"
+        note(f"{' and '.join(idle)} {verb} no effect beside --prompts-file, which is instead of a suite")
     if arguments.processes is not None and choose_device(arguments.device).type != "cpu":
         note("--processes has no effect on a GPU, where one process draws")
     if arguments.checkpoint != CHECKPOINT and not subject.is_demo:

@@ -16,6 +16,8 @@ from ..machine import Clock, choose_device, choose_dtype, describe, usable_cores
 from ..models import DEMO, default_size
 from .checkpoint_model import CheckpointModel
 
+SUITE: Final = "two-colours"
+SPLIT: Final = "held-out"
 MOST_PROCESSES: Final = 8
 DEMO_SIZE: Final = 256  # pixels a side
 CHECKPOINT_GUIDANCE: Final = 7.5  # that of Hu et al. 2024
@@ -43,8 +45,8 @@ def choose_suite(arguments: argparse.Namespace, most: int) -> tuple[Suite, list[
     """
     path: Path | None = arguments.prompts_file
     try:
-        suite = load_suite(arguments.suite) if path is None else read_prompts(path)
-        split = arguments.split if path is None else "held-out"
+        suite = load_suite(arguments.suite or SUITE) if path is None else read_prompts(path)
+        split = (arguments.split or SPLIT) if path is None else "held-out"
         count = arguments.prompts or max(1, min(most, len(suite.parts[split])))
         cases = suite.cases(split, count, arguments.seeds)
     except OSError as error:
@@ -88,7 +90,7 @@ def tell_setting(
     """Return what was asked for and on what, as JSON-able values."""
     device = choose_device(arguments.device)
     asked = {
-        "split": arguments.split if arguments.prompts_file is None else None,
+        "split": (arguments.split or SPLIT) if arguments.prompts_file is None else None,
         "prompts": len(cases) // arguments.seeds,
         "seeds": arguments.seeds,
     }
