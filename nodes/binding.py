@@ -5,8 +5,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..tome_core.binding import phrases
+from ..tome_core.binding import BindingConfig, phrases
 from ..tome_core.binding.conditioning import bind_conditioning
+from ..tome_core.binding.markup import unmarked
 from ..tome_core.presets import BINDING_PRESETS, binding_preset, read_binding_preset
 from .host_clip import host_clip
 from .schema import CATEGORY, schema
@@ -82,7 +83,15 @@ class ToMeBindPrompt(io.ComfyNode):
     def validate_inputs(
         cls, text: str | None = None, groups: str | None = None, strength: float | None = None
     ) -> bool | str:
-        """Return True, or the rule that the markup breaks; what comes by wire is not known yet."""
+        """Return True, or the rule that is broken; what comes by wire is not known yet.
+
+        The host checks no bounds of what is named here, so those of `strength` are checked here as well.
+        """
+        if strength is not None:
+            try:
+                BindingConfig(strength=strength)
+            except ValueError as mistake:
+                return str(mistake)
         if not isinstance(text, str) or strength == 0:
             return True
         try:
@@ -102,7 +111,7 @@ class ToMeBindPrompt(io.ComfyNode):
             )
             conditioning, report = bound.conditioning, bound.report
         except ValueError as mistake:
-            conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(text))
+            conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(unmarked(text)))
             report = f"Nothing bound: {mistake}. The prompt is encoded as CLIP Text Encode does."
         tell(cls.hidden.unique_id, report)
         return io.NodeOutput(conditioning, report)

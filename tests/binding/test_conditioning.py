@@ -52,7 +52,7 @@ def test_each_text_encoder_is_bound_in_its_own_columns():
 
 
 @families
-@pytest.mark.parametrize("text", [COLOURS, "a ~red cat~ and", "~ ~a ^^ cat~", "a (red cat:1.3)", ""])
+@pytest.mark.parametrize("text", [COLOURS, "a ~red ^^cat~", "~ ~a ^^ cat~", "a (red cat:1.3)", "~10 apples", ""])
 def test_strength_0_is_the_hosts_own(names, text):
     clip = new_clip(*names)
     bound, own = bind_conditioning(text, BindingConfig(strength=0), clip), encode(clip, text)
@@ -71,10 +71,19 @@ def test_a_prompt_without_groups_is_the_hosts_own(names, text):
     assert bound.report.startswith("No groups found.")
 
 
-def test_groups_travel_at_strength_0_too_but_not_through_markup():
+@pytest.mark.parametrize(
+    ("marked", "plain"),
+    [("a ~red circle~ and a ~blue ^square~", COLOURS), ("a ~cat~ and a dog", "a cat and a dog"), ("a ^ b", "a ^ b")],
+)
+def test_marks_reach_no_text_encoder_at_strength_0_either(marked, plain):
+    clip, neutral = new_clip("l"), BindingConfig(strength=0)
+    assert torch.equal(rows(bind_conditioning(marked, neutral, clip).conditioning), rows(encode(clip, plain)))
+
+
+def test_groups_travel_at_strength_0_too_and_through_markup():
     clip, neutral = new_clip("l"), BindingConfig(strength=0)
     assert groups(bind_conditioning(COLOURS, neutral, clip)) == [((3,), (2,)), ((7,), (6,))]
-    assert GROUPS_KEY not in bind_conditioning("a ~red circle~", neutral, clip).conditioning[0][1]
+    assert groups(bind_conditioning("a ~red circle~", neutral, clip)) == [((3,), (2,))]
 
 
 def test_markup_never_reaches_the_text_encoder():

@@ -58,14 +58,21 @@ def test_a_prompt_without_groups_gives_the_same_bits(pipeline, encode, latents, 
         assert handle.prompts[0].groups == ()
 
 
-def test_above_strength_0_markup_never_reaches_the_text_encoder(pipeline, encode):
+@pytest.mark.parametrize("strength", [0, 1])
+def test_markup_never_reaches_the_text_encoder(pipeline, encode, strength):
     marked = "a ~white cat~ and a ~black ^dog~"
-    with apply_binding(pipeline):
+    with apply_binding(pipeline, BindingConfig(strength=strength)):
         assert torch.equal(encode(pipeline, marked), encode(pipeline, COLOURS))
 
 
-@pytest.mark.parametrize("prompt", ["a ~white cat~ and a ~black ^dog~", "a ~cat~ and a dog", "~10 apples and ~5 pears"])
-def test_strength_0_leaves_every_prompt_alone(pipeline, encode, prompt):
+def test_strength_0_refuses_nothing(pipeline, encode):
+    rows = encode(pipeline, "a cat and a dog")
+    with apply_binding(pipeline, BindingConfig(strength=0)):
+        assert torch.equal(encode(pipeline, "a ~cat~ and a dog"), rows)
+
+
+@pytest.mark.parametrize("prompt", ["a ~white ^^cat~ and a dog", "a cat and a dog", "~10 apples and ~5 pears"])
+def test_strength_0_leaves_every_prompt_without_marks_alone(pipeline, encode, prompt):
     rows = encode(pipeline, prompt)
     with apply_binding(pipeline, BindingConfig(strength=0)):
         assert torch.equal(encode(pipeline, prompt), rows)

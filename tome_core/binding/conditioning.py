@@ -15,7 +15,7 @@ from .composite import Layout, bind_rows
 from .config import BindingConfig
 from .host_tokens import CLIP_TOWERS, Spell, Tokens, TowerTokens, read_tower, readable_groups, without_rows
 from .parse import Parse
-from .phrases import phrases
+from .phrases import phrases, phrases_or_none
 from .table import OtherTokensError, row_groups
 
 Conditioning = list[list[Any]]
@@ -57,9 +57,9 @@ def bind_conditioning(
     """Return the CONDITIONING of a prompt with its groups bound, for one more run of the text encoder.
 
     At strength 0, without groups, and with text encoders other than CLIP's alone, it is what the host itself makes of
-    the prompt, bit for bit; the report then says why. At strength 0 any markup stays in the prompt. Rows are bound
-    after the host has weighted them, so `(red:1.3)` counts more in its composite token. Pooled vectors stay. What was
-    bound travels in each entry's extras under `GROUPS_KEY`.
+    the prompt without its marks, bit for bit; the report then says why. At strength 0 nothing is refused: markup that
+    breaks a rule stays in the prompt. Rows are bound after the host has weighted them, so `(red:1.3)` counts more in
+    its composite token. Pooled vectors stay. What was bound travels in each entry's extras under `GROUPS_KEY`.
 
     A prompt of several chunks takes each chunk's end tokens from that same chunk without its attributes; one of a
     single chunk from `Parse.bare`, as the diffusers door does, whose articles fit again.
@@ -68,10 +68,10 @@ def bind_conditioning(
         ValueError: the parser refuses the prompt.
     """
     if config.is_neutral:
-        return _unbound(text, _parse_or_none(text, parser), host, f"Strength 0. {_AS_IT_IS}")
+        return _unbound(phrases_or_none(text, parser), host, f"Strength 0. {_AS_IT_IS}")
     parse = parser(text)
     if not parse.groups:
-        return _unbound(parse.text, parse, host, f"No groups found. {_AS_IT_IS} {_HINT}")
+        return _unbound(parse, host, f"No groups found. {_AS_IT_IS} {_HINT}")
     tokens = host.tokenize(parse.text, False)
     encoded = host.encode(tokens)
     try:
@@ -107,21 +107,13 @@ def _sum(rows: Sequence[int]) -> str:
     return " + ".join(map(str, rows))
 
 
-def _parse_or_none(text: str, parser: Parser) -> Parse:
-    """Return a parse, without groups where the parser refuses the text: at strength 0 its markup means nothing."""
-    try:
-        return parser(text)
-    except ValueError:
-        return Parse(text)
-
-
-def _unbound(text: str, parse: Parse, host: HostClip, report: str) -> BoundConditioning:
-    """Return the host's own conditioning; its groups travel along where the text is that of the parse."""
-    conditioning = host.encode(host.tokenize(text, False))
-    if not parse.groups or parse.text != text:
+def _unbound(parse: Parse, host: HostClip, report: str) -> BoundConditioning:
+    """Return the host's own conditioning; its groups travel along."""
+    conditioning = host.encode(host.tokenize(parse.text, False))
+    if not parse.groups:
         return BoundConditioning(conditioning, report)
     try:
-        towers = _read_towers(text, host)
+        towers = _read_towers(parse.text, host)
     except OtherTokensError:
         return BoundConditioning(conditioning, report)
     parse, _ = readable_groups(parse, list(towers.values()))

@@ -14,7 +14,7 @@ from .composite import Layout, bind_rows
 from .config import BindingConfig
 from .diffusers_towers import Tower, find_towers
 from .parse import Parse
-from .phrases import phrases
+from .phrases import phrases, phrases_or_none
 from .table import OtherTokensError, row_groups
 
 Parser = Callable[[str], Parse]
@@ -28,8 +28,8 @@ def apply_binding(
     """Bind every prompt that a pipeline encodes from now on; return the handle that takes it back.
 
     Hu et al. 2024, the part without gradients: composite tokens and end-token substitution, for one more run of the
-    text encoder a prompt. At strength 0 nothing is read and every prompt goes through as it is, with any markup; above
-    it markup is taken out. The negative prompt and the pooled vectors stay as they are (the paper does not discuss
+    text encoder a prompt. Markup is taken out of prompts; at strength 0 nothing else is changed, and markup that breaks
+    a rule stays. The negative prompt and the pooled vectors stay as they are (the paper does not discuss
     these; its code keeps them). Until it is closed the pipeline object has an `encode_prompt` of its own and
     `_tome_binding`, which finds the handle again; its class, modules and weights are not touched. An earlier binding
     of the same pipeline is closed first, also one that another tool has wrapped.
@@ -117,14 +117,17 @@ class BindingHandle:
     def _encode_bound(self, *args: Any, **kwargs: Any) -> Any:
         """Do what the pipeline's `encode_prompt` does, and bind the rows of the prompt."""
         self.prompts = ()
-        if self._is_closed or self.config.is_neutral:
+        if self._is_closed:
             return self._encode(*args, **kwargs)
         given = self._signature.bind(self._pipeline, *args, **kwargs).arguments
         given = dict(list(given.items())[1:])  # without the pipeline itself
         if given.get("prompt") is None or given.get("prompt_embeds") is not None:
-            warnings.warn("binding has no effect on prompt_embeds: it has one on a prompt in words", stacklevel=3)
+            if not self.config.is_neutral:
+                warnings.warn("binding has no effect on prompt_embeds: it has one on a prompt in words", stacklevel=3)
             return self._encode(*args, **kwargs)
         names = ["prompt", "prompt_2"] if given.get("prompt_2") else ["prompt"]
+        if self.config.is_neutral:
+            return self._encode(**given | {name: self._unmarked(given[name]) for name in names})
         parses = {name: [self._parser(text) for text in _as_list(given[name])] for name in names}
         by_tower = [parses[names[min(column, len(names) - 1)]] for column in range(len(self._towers))]
         layouts = self._layouts(by_tower)
@@ -142,6 +145,9 @@ class BindingHandle:
             bare_rows = self._encode(**given | bare | alone)[0]
         bound = torch.stack([self._bind(rows[i], bare_rows[i], [own[i] for own in layouts]) for i in range(len(rows))])
         return (bound.repeat_interleave(images, dim=0), *encoded[1:])
+
+    def _unmarked(self, prompt: str | list[str]) -> str | list[str]:
+        return _like(prompt, [phrases_or_none(text, self._parser).text for text in _as_list(prompt)])
 
     def _layouts(self, parses: Sequence[Sequence[Parse]]) -> list[list[Layout]]:
         """Return the layout of each prompt for each text encoder, given the parses that each one reads."""

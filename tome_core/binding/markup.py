@@ -39,6 +39,14 @@ def read_markup(text: str) -> tuple[str, list[Mark]]:
     return kept + text[place:], marks
 
 
+def unmarked(text: str) -> str:
+    """Return a text without its markup, or as it is where the markup breaks a rule."""
+    try:
+        return read_markup(text)[0]
+    except ValueError:
+        return text
+
+
 def marked_groups(text: str, marks: list[Mark], find: Callable[[str], list[Group]]) -> list[Group]:
     """Return a group for each mark; where no subject is marked, it is the first that `find` finds, or the last word.
 

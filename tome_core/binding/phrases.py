@@ -11,7 +11,7 @@ from typing import Final
 
 from . import lexicon
 from .grammar import Draft, Word, read_groups
-from .markup import listed_groups, marked_groups, read_markup
+from .markup import listed_groups, marked_groups, read_markup, unmarked
 from .parse import Group, Parse, Span
 from .syntax import plain
 
@@ -54,6 +54,17 @@ def phrases(text: str, listing: str = "", *, find: Finder | None = None) -> Pars
     else:
         groups = find(text)
     return Parse(text, tuple(sorted(groups, key=lambda group: group.subject)))
+
+
+def phrases_or_none(text: str, parser: Callable[[str], Parse]) -> Parse:
+    """Return what a parser finds; of a text that it refuses no groups, and the text without markup if that is whole.
+
+    For prompts that are encoded and not bound, so that marks reach no text encoder.
+    """
+    try:
+        return parser(text)
+    except ValueError:
+        return Parse(unmarked(text))
 
 
 def find_groups(text: str) -> list[Group]:

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -132,9 +132,7 @@ def _draw(
                     apply_binding(pipeline, config, parser=parser),
                     record_maps(pipeline, rows, merging=merging) as recorder,
                 ):
-                    # at strength 0 the marks would reach the model
-                    prompt = bound.parse.text if config.is_neutral else request.prompt
-                    drawn = draw(pipeline, replace(request, prompt=prompt), [arguments.seed], clock, bar.update)
+                    drawn = draw(pipeline, request, [arguments.seed], clock, bar.update)
                 versions.append(Version(name, drawn, recorder))
         except KeyboardInterrupt:
             if not versions:
