@@ -188,13 +188,21 @@ def test_a_latent_finds_its_run_among_the_last_ones():
     assert notes == ["No sampler of this model returned this latent: these are the maps of its last run."]
 
 
-def test_without_a_latent_two_runs_since_the_last_look_are_told_and_one_is_not():
+def test_without_a_latent_every_look_tells_which_of_several_runs_it_is():
     patched, shelf = collect_maps(new_model())
-    for seeds, count in (((1, 2), 1), ((3,), 0), ((), 0)):
-        for seed in seeds:
-            run(patched, [entry(bound())], seed=seed)
-        notes = shelf.maps()[1]
-        assert len(notes) == count and all(note.startswith("Several runs used this model") for note in notes)
+    latent = run(patched, [entry(bound())], seed=0)
+    assert shelf.maps()[1] == []
+    told = []
+    for seed in range(1, 5):
+        run(patched, [entry(bound())], seed=seed)
+        told.append(shelf.maps()[1])
+        assert shelf.maps()[1] == told[-1]
+    how = "Connect a latent to choose."
+    assert told[0] == [f"Maps of run 2 on this model, 1 earlier one is kept. {how}"]
+    assert told[1] == [f"Maps of run 3 on this model, 2 earlier ones are kept. {how}"]
+    assert told[3] == [f"Maps of run 5 on this model, 3 earlier ones are kept. {how}"]
+    assert shelf.maps(latent)[1][0].startswith("No sampler of this model returned this latent")
+    assert shelf.maps(run(patched, [entry(bound())], seed=9))[1] == []
 
 
 def test_collecting_twice_replaces_the_first():

@@ -36,7 +36,7 @@ class MapShelf:
     def __init__(self, problem: str = "") -> None:
         self._problem = problem
         self._runs: deque[tuple[str, PhraseMaps | None, tuple[str, ...]]] = deque(maxlen=_RUNS)
-        self._unread = 0  # runs since the maps were asked for
+        self._count = 0  # of all runs, also of those that are no longer kept
 
     def maps(self, latent: Tensor | None = None) -> tuple[PhraseMaps | None, list[str]]:
         """Return the maps of the run that a latent came from, and sentences for the user.
@@ -52,9 +52,9 @@ class MapShelf:
         found = next((run for run in reversed(self._runs) if run[0] == name), None)
         if latent is not None and found is None:
             notes.append("No sampler of this model returned this latent: these are the maps of its last run.")
-        if latent is None and self._unread > 1:
-            notes.append("Several runs used this model: these are the maps of the last. Connect a latent to choose.")
-        self._unread = 0
+        if latent is None and len(self._runs) > 1:
+            kept = f"{len(self._runs) - 1} earlier one{'s are' if len(self._runs) > 2 else ' is'} kept"
+            notes.append(f"Maps of run {self._count} on this model, {kept}. Connect a latent to choose.")
         _, maps, left_out = found or self._runs[-1]
         if maps is None:
             notes.append("No maps: no prompt of this run has groups. Use ToMe Bind Prompt for the positive prompt.")
@@ -63,7 +63,7 @@ class MapShelf:
     def put(self, latent: Tensor, run: MapRun) -> None:
         """Keep what a run has read under the latent that it returned."""
         self._runs.append((_name(latent), run.result(), run.notes))
-        self._unread += 1
+        self._count += 1
 
 
 def collect_maps(model: Any, *, on_step: OnStep | None = None) -> tuple[Any, MapShelf]:
