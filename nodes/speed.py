@@ -11,7 +11,7 @@ from ..tome_core.speed.patcher import find_family, patch_speed
 from ..tome_core.speed.summary import expectation, result
 from .schema import CATEGORY, config_from, config_inputs, schema
 from .telling import tell
-from .watching import RunWatch, forget_watch
+from .watching import RunWatch
 
 ALIASES = ["token merging", "tome", "tomesd", "faster", "speed up", "accelerate", "ToDo", "optimize"]
 MODEL_TOOLTIP = "Any Stable Diffusion 1.x, 2.x or SDXL model. Put LoRAs before or after, in any order."
@@ -112,7 +112,7 @@ def _patch(model: Any, choose: Callable[[], SpeedConfig], node_id: str | None) -
     watch = RunWatch(model.load_device)
 
     def on_end(run: SpeedReport) -> None:
-        tell(node_id, f"{result(run)}\n{watch.told(run.merged_calls + run.untouched_calls)}")
+        tell(node_id, f"{watch.told(run.merged_calls + run.untouched_calls)}\n{result(run)}")
 
     try:
         patched, report = patch_speed(model, choose(), on_end=on_end)
@@ -120,10 +120,9 @@ def _patch(model: Any, choose: Callable[[], SpeedConfig], node_id: str | None) -
         text = f"The model passes through as it came: {problem}"
         tell(node_id, text)
         return io.NodeOutput(model, text)
-    if report.config.is_neutral:
-        forget_watch(patched)
-    else:
-        watch.watch(patched)
     text = expectation(report)
+    if report.config.is_neutral:  # the time without merging, to be seen beside the time with it
+        watch = RunWatch(model.load_device, lambda: tell(node_id, f"{watch.told()}\n{text}"))
+    watch.watch(patched)
     tell(node_id, text)
     return io.NodeOutput(patched, text)

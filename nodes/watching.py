@@ -1,6 +1,7 @@
 """How long a sampling run took, and the memory at its peak: what a node says beside what was merged."""
 
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import psutil
@@ -15,15 +16,16 @@ class RunWatch:
 
     Args:
         device: where the model runs.
+        on_end: is called after every run, also one that failed.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, device: torch.device, on_end: Callable[[], None] | None = None) -> None:
+        self._device, self._on_end = device, on_end
         self._seconds = 0.0
 
     def watch(self, model: Any) -> None:
         """Watch the runs of a patcher's clone, instead of an earlier node's watch."""
-        forget_watch(model)
+        model.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
         model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, self.around_run)
 
     def around_run(self, executor: Any, *args: Any, **options: Any) -> Any:
@@ -35,9 +37,11 @@ class RunWatch:
             return executor(*args, **options)
         finally:
             self._seconds = time.perf_counter() - start
+            if self._on_end is not None:
+                self._on_end()
 
-    def told(self, calls: int) -> str:
-        """Return a sentence of the latest run, in which the model was called so many times."""
+    def told(self, calls: int = 0) -> str:
+        """Return a sentence of the latest run, in which the model was called so many times, if that is known."""
         each = f", {self._seconds / calls:.3g} s a model call" if calls else ""
         return f"This run: {self._seconds:.3g} s{each}. {self._memory()}"
 
@@ -45,8 +49,3 @@ class RunWatch:
         if self._device.type == "cuda":
             return f"Peak GPU memory {torch.cuda.max_memory_allocated(self._device) / 2**30:.2f} GiB."
         return f"ComfyUI uses {psutil.Process().memory_info().rss / 2**30:.2f} GiB."  # nobody keeps its peak
-
-
-def forget_watch(model: Any) -> None:
-    """Take an earlier node's watch off a patcher's clone."""
-    model.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)

@@ -98,20 +98,22 @@ def test_after_a_run_the_node_tells_what_was_merged_and_how_long_it_took(speed: 
     assert around_run(run) == "latent"
     speed.patch_speed.on_end(speed.patch_speed.report)
     told = sent[-1][0].splitlines()
-    assert told[:2] == [
+    assert told[0].startswith("This run: ") and "s a model call" in told[0]
+    assert told[1:3] == [
         "Merged in 4 of 4 calls of the model.",
         "Level 1 (5 blocks), 1024 tokens: block on 512 (-50%)",
     ]
-    assert told[-1].startswith("This run: ") and "s a model call" in told[-1]
 
 
-def test_off_says_so_and_leaves_nothing_on_the_model(speed: Any):
+@pytest.mark.parametrize("arguments", [("off", 1.0), ("fast", 0.0)])
+def test_off_says_so_and_tells_the_time_of_a_run_to_compare_with(speed: Any, sent: Any, arguments: Any):
     on, _ = speed.ToMeSpeed.execute(Model(), "fast", 1.0).args
-    assert on.wrappers
-    for arguments in (("off", 1.0), ("fast", 0.0)):
-        patched, text = speed.ToMeSpeed.execute(on, *arguments).args
-        assert patched is not on and patched.wrappers == {}
-        assert text == "Off: the model stays untouched."
+    patched, text = speed.ToMeSpeed.execute(on, *arguments).args
+    assert patched is not on and text == "Off: the model stays untouched."
+    (around_run,) = [found for kind in patched.wrappers.values() for found in kind]
+    assert around_run(lambda: "latent") == "latent"
+    told = sent[-1][0].splitlines()
+    assert told[0].startswith("This run: ") and told[1:] == ["Off: the model stays untouched."]
 
 
 def test_a_second_node_watches_instead_of_the_first(speed: Any):

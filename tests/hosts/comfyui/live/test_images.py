@@ -35,7 +35,7 @@ def test_the_node_says_before_a_run_what_it_will_do_and_after_it_what_it_did(ser
     texts = [text for name, text in server.run(drawing("demo", speed("fast"), seed=11)).texts if name == SPEED]
     assert "Merged in" in texts[-1] and "This run: " in texts[-1]
     again = [text for name, text in server.run(drawing("demo", speed("fast"), seed=12)).texts if name == SPEED]
-    assert len(again) == 1 and again[0].startswith("Merged in"), "the cached node speaks of its new run"
+    assert len(again) == 1 and again[0].startswith("This run: "), "the cached node speaks of its new run"
 
 
 def test_equal_pictures_compare_as_equal(server: Server):
