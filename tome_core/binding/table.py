@@ -5,6 +5,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from ..clip_bytes import BYTES
 from .composite import CHUNK, RowGroup
 from .parse import Group, Parse, Span
 
@@ -103,9 +104,9 @@ def token_bytes(token: str) -> bytes:
         OtherTokensError: the token is not of CLIP's vocabulary, which has a letter for every byte.
     """
     letters = token.removesuffix(_END_OF_WORD)
-    if not all(letter in _BYTES for letter in letters):
+    if not all(letter in BYTES for letter in letters):
         raise OtherTokensError(f"token must be of CLIP's vocabulary, got {token!r}")
-    return bytes(_BYTES[letter] for letter in letters)
+    return bytes(BYTES[letter] for letter in letters)
 
 
 def _row_group(parse: Parse, group: Group, table: TokenTable) -> RowGroup:
@@ -189,14 +190,3 @@ def _skip(stream: bytes, at: int, token: bytes) -> int:
             return at
         at += len(letter.encode())
     return at
-
-
-def _byte_letters() -> dict[str, int]:
-    """Return the byte of each letter of CLIP's vocabulary: printable Latin-1 stands for itself."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    letters = {chr(byte): byte for byte in printable}
-    return letters | {chr(256 + i): byte for i, byte in enumerate(others)}
-
-
-_BYTES: Final = _byte_letters()

@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ..clip_bytes import BYTES
+
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
@@ -46,8 +48,7 @@ def write_vocabulary(folder: Path) -> None:
 
 def vocabulary() -> dict[str, int]:
     """Return token -> id: 256 bytes, the same bytes at a word's end, one token a merge rule, start and end."""
-    letters = _byte_letters()
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
+    tokens = [*BYTES, *(f"{letter}</w>" for letter in BYTES)]
     tokens += [rule.replace(" ", "") for rule in merges()]
     return {token: index for index, token in enumerate([*tokens, START, END])}
 
@@ -55,10 +56,3 @@ def vocabulary() -> dict[str, int]:
 def merges() -> list[str]:
     """Return the 48,894 merge rules, "left right", the one to apply first in front."""
     return gzip.decompress(_MERGES.read_bytes()).decode("utf-8").splitlines()
-
-
-def _byte_letters() -> list[str]:
-    """Return a visible letter for every byte, in CLIP's order: printable Latin-1 first, then the other bytes."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    hidden = 256 - len(printable)
-    return [chr(byte) for byte in [*printable, *range(256, 256 + hidden)]]
