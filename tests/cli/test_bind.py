@@ -1,15 +1,17 @@
 """`tome bind`: the parse, two pictures from the same noise, and maps as pictures and numbers."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from tome_core.binding import spacy_parser
+from tome_core.binding import BindingConfig, spacy_parser
 from tome_core.cli import bind
 from tome_core.demo import DEMO_GUIDANCE
+from tome_core.presets import binding_preset
 
 PROMPT = "a red circle and a blue square"
 TOLD = "circle (red); square (blue)"
@@ -30,6 +32,13 @@ def test_it_tells_the_parse_and_writes_pictures_and_maps(tome, tmp_path):
     picture = Image.open(tmp_path / "tome-bind" / "pictures.png")
     assert (picture.text["prompt"], picture.text["seed"]) == (PROMPT, "3")
     assert Image.open(tmp_path / "tome-bind" / "maps.png").width > picture.width
+
+
+def test_a_preset_is_its_settings_and_those_named_beside_it_rule(tome, tmp_path):
+    tome("bind", PROMPT, *QUICK, "--preset", "gentle", "--strength", 0.5)
+    assert report(tmp_path)["settings"]["binding"] == asdict(binding_preset("gentle", 0.5))
+    tome("bind", PROMPT, *QUICK, "--preset", "gentle", "--ends", "end")
+    assert report(tmp_path)["settings"]["binding"] == asdict(BindingConfig(norm="noun"))
 
 
 def test_the_numbers_are_those_of_the_maps(tome, tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import Field, fields
 from typing import Any, Final, TypeVar
 
 from ..binding import BindingConfig
+from ..presets import BINDING_PRESETS, read_binding_preset
 from ..speed import Matcher, SpeedConfig, SpeedHandle, Timings, apply_speed
 from .console import Parser, UserError
 
@@ -20,7 +21,10 @@ def add_settings(parser: Parser, names: Iterable[str]) -> None:
 
 
 def add_binding_settings(parser: Parser) -> None:
-    """Add an argument for each field of `BindingConfig`. What is not given stays None and keeps its default."""
+    """Add --preset, and an argument for each field of `BindingConfig`; what is not given stays None."""
+    told = "; ".join(f"{word}: {read_binding_preset(word).help.rstrip('.')}" for word in BINDING_PRESETS)
+    group = parser.add_argument_group("preset of binding", "Settings for one word. Those named beside it rule over it.")
+    group.add_argument("--preset", choices=BINDING_PRESETS, metavar="WORD", help=f"{told}. Default paper.")
     _add_arguments(parser, "binding", fields(BindingConfig))
 
 
@@ -37,15 +41,21 @@ def new_binding_config(arguments: argparse.Namespace) -> BindingConfig:
 
     Raises `UserError` in the config's own words.
     """
-    return bound_config({name: getattr(arguments, name) for name in binding_setting_names()})
+    return bound_config({name: getattr(arguments, name) for name in binding_setting_names()}, arguments.preset)
 
 
-def bound_config(values: Mapping[str, Any]) -> BindingConfig:
-    """Return the binding config with the given fields; None stands for the default.
+def bound_config(values: Mapping[str, Any], preset: str | None = None) -> BindingConfig:
+    """Return the binding config with the given fields; None stands for what the preset says, or for the default.
 
-    Raises `UserError` in the config's own words.
+    Raises `UserError` in the config's or the preset's own words.
     """
-    return _new(BindingConfig, values)
+    given = {name: value for name, value in values.items() if value is not None}
+    if preset is None:
+        return _new(BindingConfig, given)
+    try:
+        return _new(BindingConfig, {**read_binding_preset(preset).settings, **given})
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def merge(

@@ -43,6 +43,8 @@ def rows(pipeline: Any, text: str, prompt: str = PROMPT) -> torch.Tensor:
         ("merge+ets", BindingConfig()),
         ("merge", BindingConfig(ends="off")),
         ("merge:norm=noun", BindingConfig(norm="noun", ends="off")),
+        ("bind:preset=gentle", BindingConfig(norm="noun", ends="off")),
+        ("bind:preset=gentle,ends=end,strength=0.5", BindingConfig(0.5, norm="noun")),
         ("bind:norm=mean,removed=zero,ends=position", BindingConfig(norm="mean", removed="zero", ends="position")),
         ("bind:orthogonal=projection,strength=0.5", BindingConfig(orthogonal="projection", strength=0.5)),
         (
@@ -71,6 +73,8 @@ def test_a_list_may_hold_both_kinds_of_merging_and_settings_with_commas():
     [
         ("glue", "methods must be among untouched, ours, todo, tomesd, bind, merge, merge+ets, ets, published, isolat"),
         ("merge:ratio=1", "merge has no setting 'ratio'; it has strength, noun_weight, modifier_weight, norm, removed"),
+        ("bind:preset=loud", "preset must be one of ('paper', 'gentle', 'objects', 'attributes'), got 'loud'"),
+        ("merge:preset=paper", "merge has no setting 'preset'; it has strength"),
         ("bind:norm=long", "norm must be one of ('none', 'noun', 'mean'), got 'long'"),
         ("bind:strength=much", "strength cannot be 'much', in 'bind:strength=much'"),
         ("isolation:norm=noun", "isolation has no settings, got 'isolation:norm=noun'"),

@@ -18,7 +18,7 @@ such pictures: --sheet puts them side by side for your eyes.
 Methods ({", ".join(BINDINGS)}), with the settings of tome bind after a colon:
   merge        composite tokens alone      merge+ets  with end tokens of the prompt without attributes (the paper)
   ets          these end tokens alone      published  the weights and zeroed rows of the authors' code
-  bind         any settings                isolation  each phrase encoded alone, as with BREAK"""
+  bind         any, preset=gentle          isolation  each phrase encoded alone, as with BREAK"""
 EXAMPLES: Final = f"""\
 examples:
   tome bench binding --prompts 20 --seeds 1

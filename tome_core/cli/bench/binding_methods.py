@@ -110,13 +110,15 @@ def parse_binding(text: str) -> Binding:
         if rest:
             raise UserError(f"{ISOLATION} has no settings, got {text!r}")
         return Binding(text, None)
-    values = dict(_KINDS[kind])
+    values: dict[str, Any] = {}
     for item in filter(None, rest.split(",")):
         name, _, value = item.partition("=")
-        if name not in binding_setting_names():
-            raise UserError(f"{kind} has no setting {name!r}; it has {', '.join(binding_setting_names())}")
+        names = (*(("preset",) if kind == "bind" else ()), *binding_setting_names())  # the others are presets
+        if name not in names:
+            raise UserError(f"{kind} has no setting {name!r}; it has {', '.join(names)}")
         try:
-            values[name] = parse_binding_setting(name, value)
+            values[name] = value if name == "preset" else parse_binding_setting(name, value)
         except ValueError:
             raise UserError(f"{name} cannot be {value!r}, in {text!r}") from None
-    return Binding(text, bound_config(values))
+    preset = values.pop("preset", None)
+    return Binding(text, bound_config({**_KINDS[kind], **values}, preset))
