@@ -25,5 +25,5 @@ def test_the_registry_finds_what_it_asks_for():
     text = (ROOT / "pyproject.toml").read_text()
     assert re.search(r'^name = "(?!.*comfyui).{1,99}"$', text, re.MULTILINE | re.IGNORECASE)
     assert re.search(r'^version = "\d+\.\d+\.\d+"', text, re.MULTILINE)
-    assert re.search(r'^requires-comfyui = ">=0\.3\.60"', text, re.MULTILINE)
+    assert re.search(r'^requires-comfyui = ">=0\.3\.64"', text, re.MULTILINE)
     assert "\nweb = " not in text, "WEB_DIRECTORY names the web folder; named twice it is served twice"

@@ -52,7 +52,7 @@ def _merge(number: int, q: Tensor, k: Tensor, v: Tensor, options: Options) -> Qk
             call.key_weights = log_sizes(site.span, q)
         return q, k, v
     part = place.first_part if number == 1 else "cross_attention"
-    parts = call.config.parts if site_is_partwise(call) else _WHOLE_STEPPED_BACK
+    parts = call.config.parts if _is_partwise(call) else _WHOLE_STEPPED_BACK
     if part not in parts:
         return q, k, v
     obstacle = _obstacle(call, place, site, number, q, options)
@@ -64,7 +64,7 @@ def _merge(number: int, q: Tensor, k: Tensor, v: Tensor, options: Options) -> Qk
     return _merge_self_attention(call, site, q, k, v, options)
 
 
-def site_is_partwise(call: SpeedCall) -> bool:
+def _is_partwise(call: SpeedCall) -> bool:
     """Return whether the config names parts, and not a whole block or stack."""
     return not {"block", "stack"} & set(call.config.parts)
 

@@ -28,14 +28,12 @@ class Place:
         block: the name that the host gives its block in each call.
         level: the level that it is at.
         first_part: what `attn1` of its blocks is: "attention", or "cross_attention" where it reads the text as well.
-        depth: how many blocks it has.
     """
 
     name: str
     block: Block
     level: int
     first_part: str
-    depth: int
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def find_layout(unet: nn.Module) -> Layout:
     for downsample, block, name, transformer in found:
         blocks = _children(transformer, "transformer_blocks")
         number, first_part = downsamples.index(downsample) + 1, block_parts(blocks[0])[0][0]
-        places.append(Place(name, block, number, first_part, len(blocks)))
+        places.append(Place(name, block, number, first_part))
     for number, downsample in enumerate(downsamples, start=1):
         transformers = tuple(transformer for factor, *_, transformer in found if factor == downsample)
         blocks = tuple(block for transformer in transformers for block in _children(transformer, "transformer_blocks"))
