@@ -139,6 +139,13 @@ def test_a_group_across_two_chunks_is_left_out_and_named():
     assert bound.conditioning[0][1][GROUPS_KEY].parse.labels == ["square"]
 
 
+def test_no_empty_list_of_groups_travels_where_every_one_is_across_two_chunks():
+    text = "and. " * 36 + "a ~red and very very round circle~"
+    for strength in (0, 1):
+        bound = bind_conditioning(text, BindingConfig(strength=strength), new_clip("l"))
+        assert GROUPS_KEY not in bound.conditioning[0][1]
+
+
 @pytest.mark.parametrize("names", [("t5xxl",), ("l", "t5xxl"), ("l", "g", "t5xxl")], ids="-".join)
 def test_other_text_encoders_get_the_prompt_as_it_is_and_are_named(names):
     clip = new_clip(*(name for name in names if name != "t5xxl"))

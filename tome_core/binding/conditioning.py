@@ -117,6 +117,8 @@ def _unbound(parse: Parse, host: HostClip, report: str) -> BoundConditioning:
     except OtherTokensError:
         return BoundConditioning(conditioning, report)
     parse, _ = readable_groups(parse, list(towers.values()))
+    if not parse.groups:
+        return BoundConditioning(conditioning, report)
     bound = BoundPrompt(parse, row_groups(parse, next(iter(towers.values())).table))
     return BoundConditioning([[rows, {**extras, GROUPS_KEY: bound}] for rows, extras in conditioning], report)
 
