@@ -69,8 +69,9 @@ def demo_figures(
     found: dict[Merging, DemoFigures] = {}
     untouched: list[Drawn] = []
     for method in methods:
-        drawn, drawing = [], drawing_method(method)
+        drawn: list[Drawn] = []
         try:
+            drawing = drawing_method(method)
             for start in range(0, prompts, _BATCH):
                 drawn.append(drawing.draw(pipeline, cases[start : start + _BATCH], SETTINGS))
                 on_batch()
