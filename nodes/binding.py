@@ -8,9 +8,9 @@ from comfy_api.latest import io
 from ..tome_core.binding import BindingConfig, phrases
 from ..tome_core.binding.conditioning import bind_conditioning
 from ..tome_core.binding.markup import unmarked
-from ..tome_core.presets import BINDING_PRESETS, binding_preset, read_binding_preset
+from ..tome_core.presets import BINDING_PRESETS, binding_preset
 from .host_clip import host_clip
-from .schema import CATEGORY, schema
+from .schema import CATEGORY, preset_inputs, schema
 from .telling import tell
 
 
@@ -49,21 +49,10 @@ class ToMeBindPrompt(io.ComfyNode):
                         "another: ~a red ^cat~. Weights (red:1.3) and embedding:names work as ever."
                     ),
                 ),
-                io.Combo.Input(
-                    "preset",
-                    options=list(BINDING_PRESETS),
-                    default=BINDING_PRESETS[0],
-                    tooltip="\n".join(f"{word}: {read_binding_preset(word).help}" for word in BINDING_PRESETS),
-                ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    round=0.001,
-                    display_mode=io.NumberDisplay.slider,
-                    tooltip="How far to go from CLIP Text Encode, which 0 is bit for bit, to the bound prompt.",
+                *preset_inputs(
+                    "binding",
+                    BINDING_PRESETS[0],
+                    "How far to go from CLIP Text Encode, which 0 is bit for bit, to the bound prompt.",
                 ),
                 io.String.Input(
                     "groups",

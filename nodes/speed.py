@@ -5,11 +5,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..tome_core.presets import PRESETS, read_preset, speed_preset
+from ..tome_core.presets import speed_preset
 from ..tome_core.speed import SpeedConfig, SpeedReport
 from ..tome_core.speed.patcher import find_family, patch_speed
 from ..tome_core.speed.summary import expectation, result
-from .schema import CATEGORY, config_from, config_inputs, schema
+from .schema import CATEGORY, config_from, config_inputs, preset_inputs, schema
 from .telling import tell
 from .watching import RunWatch
 
@@ -38,21 +38,10 @@ class ToMeSpeed(io.ComfyNode):
             ),
             inputs=[
                 io.Model.Input("model", tooltip=MODEL_TOOLTIP),
-                io.Combo.Input(
-                    "preset",
-                    options=list(PRESETS),
-                    default="balanced",
-                    tooltip="\n".join(f"{word}: {read_preset(word).help}" for word in PRESETS),
-                ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    round=0.001,
-                    display_mode=io.NumberDisplay.slider,
-                    tooltip="How much of the preset's merging to do. 0 is the untouched model, bit for bit.",
+                *preset_inputs(
+                    "speed",
+                    "balanced",
+                    "How much of the preset's merging to do. 0 is the untouched model, bit for bit.",
                 ),
             ],
             outputs=list(OUTPUTS),

@@ -33,14 +33,14 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def merging_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the guard find that merging pays, at sizes too small for that: no test but its own depends on a clock."""
-    from tome_core.speed import diffusers_guard
+    from tome_core.speed import level_guard
     from tome_core.speed.guard import Curve, LevelTimes
 
     def pays(block: nn.Module, place: Any, grid: Any, config: Any, matcher: Any = None) -> LevelTimes:
         parts = config.parts
         return LevelTimes(dict.fromkeys(parts, Curve(linear=1.0)), dict.fromkeys(parts, Curve(linear=0.5)), Curve())
 
-    monkeypatch.setattr(diffusers_guard, "time_level", pays)
+    monkeypatch.setattr(level_guard, "time_level", pays)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from PIL import Image
 
 from tome_core.cli.console import UserError
 from tome_core.cli.presets import Choice
-from tome_core.presets import PRESETS, read_preset, speed_preset
+from tome_core.presets import SPEED_PRESETS, read_preset, speed_preset
 from tome_core.speed import SpeedConfig
 
 QUICK = ("--size", 64, "--steps", 1)
@@ -76,8 +76,8 @@ def test_a_mistake_in_the_demo_is_told_before_any_picture(tome, tmp_path, words,
 def test_help_tells_what_each_preset_is_for(tome, command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "2000")  # no sentence is broken
     told = " ".join(tome(command, "--help").out.split())
-    for word in PRESETS:
-        assert f"{word}: {read_preset(word).help.rstrip('.')}" in told
+    for word in SPEED_PRESETS:
+        assert f"{word}: {read_preset('speed', word).help.rstrip('.')}" in told
 
 
 def test_a_benchmark_of_a_preset_stores_its_name_and_what_it_came_to(tome, tmp_path):

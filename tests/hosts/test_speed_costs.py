@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from tome_core.speed import Curve, LevelTimes, SpeedConfig, diffusers_guard
-from tome_core.speed.diffusers_timing import time_level
+from tome_core.speed import Curve, LevelTimes, SpeedConfig, level_guard
+from tome_core.speed.block_timing import time_level
 from tome_core.speed.patcher import patch_speed
 
 
@@ -49,7 +49,7 @@ def test_weights_that_have_no_shapes_alone_cost_the_count_and_not_the_picture(ho
 
 
 def test_an_attention_of_another_make_costs_the_count_and_not_the_picture(host, monkeypatch):
-    monkeypatch.setattr(diffusers_guard, "time_level", time_level)
+    monkeypatch.setattr(level_guard, "time_level", time_level)
     model = host.new_model()
     expected = host.sample(patch_speed(model)[0])
     with monkeypatch.context() as patched:
@@ -78,7 +78,7 @@ def test_a_call_that_a_cache_answers_is_not_timed(host):
 
 
 def test_the_guard_times_blocks_and_changes_nothing_else(host, monkeypatch, traces):
-    monkeypatch.setattr(diffusers_guard, "time_level", time_level)
+    monkeypatch.setattr(level_guard, "time_level", time_level)
     model = host.new_model()
     host.sample(model, steps=1)  # what the host itself leaves on a model that it loads is there now
     before = traces(model.model.diffusion_model)
@@ -95,7 +95,7 @@ def test_what_the_guard_leaves_out_runs_on_every_token(host, monkeypatch, form):
         parts = config.parts
         return LevelTimes(dict.fromkeys(parts, Curve(linear=1.0)), dict.fromkeys(parts, Curve(linear=2.0)))
 
-    monkeypatch.setattr(diffusers_guard, "time_level", costs)
+    monkeypatch.setattr(level_guard, "time_level", costs)
     model = host.new_model()
     told = []
     clone, report = patch_speed(model, SpeedConfig(**form, guard=True), on_end=told.append)

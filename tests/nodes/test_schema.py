@@ -90,6 +90,11 @@ def test_every_input_is_explained_in_words_that_the_widget_can_show(schema: Any)
         assert item.optional, item.id
 
 
+def test_a_broken_rule_is_told_in_what_the_widget_shows(schema: Any):
+    with pytest.raises(ValueError, match=r"^kv_ratio must be -1 "):
+        schema.config_from(SpeedConfig, {"kv_ratio": 0.5, "parts": "block"})
+
+
 @pytest.mark.parametrize("text", ["1-2", "one", "", "1;2"])
 def test_levels_that_are_no_numbers_are_refused(schema: Any, text: str):
     with pytest.raises(ValueError, match=r"^levels must be whole numbers with commas between them, got "):

@@ -10,7 +10,7 @@ import torch
 
 from tests.nodes import fake_host
 from tome_core.errors import UnsupportedModelError
-from tome_core.presets import PRESETS, speed_preset
+from tome_core.presets import SPEED_PRESETS, speed_preset
 from tome_core.speed import LevelReport, SpeedConfig, SpeedReport
 
 
@@ -149,5 +149,5 @@ def test_equal_nodes_are_not_cached_as_one_so_that_each_tells_of_its_own_runs(sp
 
 def test_the_presets_on_the_node_are_the_cores_and_explained(speed: Any):
     preset = speed.ToMeSpeed.define_schema().inputs[1]
-    assert tuple(preset.options) == PRESETS and preset.default == "balanced"
-    assert [line.split(":")[0] for line in preset.tooltip.splitlines()] == list(PRESETS)
+    assert tuple(preset.options) == SPEED_PRESETS and preset.default == "balanced"
+    assert [line.split(":")[0] for line in preset.tooltip.splitlines()] == list(SPEED_PRESETS)

@@ -4,7 +4,7 @@ import pytest
 
 from tome_core.binding import BindingConfig
 from tome_core.cli.bench.binding_methods import parse_binding
-from tome_core.presets import BINDING_PRESETS, binding_preset, read_binding_preset
+from tome_core.presets import BINDING_PRESETS, binding_preset, read_preset
 
 
 def test_the_first_word_is_the_papers_default():
@@ -15,7 +15,7 @@ def test_the_first_word_is_the_papers_default():
 def test_each_word_has_settings_of_its_own_and_a_sentence_about_them():
     assert len({binding_preset(word) for word in BINDING_PRESETS}) == len(BINDING_PRESETS)
     for word in BINDING_PRESETS:
-        preset = read_binding_preset(word)
+        preset = read_preset("binding", word)
         assert preset.help.endswith(".") and "Not yet verified on real weights." in preset.source
 
 

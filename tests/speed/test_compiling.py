@@ -8,7 +8,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from tome_core.speed import Curve, LevelTimes, SpeedConfig, apply_speed, diffusers_guard
+from tome_core.speed import Curve, LevelTimes, SpeedConfig, apply_speed, level_guard
 from tome_core.speed.compiling import uncompiled
 from tome_core.speed.diffusers_layout import find_levels
 
@@ -181,7 +181,7 @@ def test_what_the_guard_leaves_out_stays_out_of_the_one_graph(graphs, monkeypatc
             {part: Curve(1.0) for part in config.parts}, {part: Curve(0.5 + costs) for part in config.parts}
         )
 
-    monkeypatch.setattr(diffusers_guard, "time_level", time_level)
+    monkeypatch.setattr(level_guard, "time_level", time_level)
     torch.manual_seed(0)
     unet = UNet2DConditionModel(**{**_ONE_BLOCK, **_TWO_LEVELS}).eval().requires_grad_(False)  # type: ignore[arg-type]
     config = SpeedConfig(levels=(1, 2), metric="stem", parts=("attention", "mlp"), guard=True)

@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tome_core.speed import Curve, LevelTimes, SpeedConfig, Verdict, apply_speed
-from tome_core.speed.diffusers_guard import DiffusersGuard
+from tome_core.speed.level_guard import LevelGuard
 
 Guarded = partial(SpeedConfig, guard=True, metric="stem")
 
@@ -248,13 +248,13 @@ def test_another_type_is_decided_anew(new_unet, new_inputs):
 @pytest.mark.parametrize("metric", ["first_block", "stem", "latent", "estimate", "block"])
 def test_the_matching_is_timed_on_features_of_the_width_that_the_metric_has(new_unet, new_inputs, monkeypatch, metric):
     seen, unet = [], new_unet(block_out_channels=(8, 16, 32, 32))
-    left_out = DiffusersGuard.left_out
+    left_out = LevelGuard.left_out
 
     def look(self, number, x, text, features):
         seen.append((number, features or (x.shape[1], *x.shape[2:])))
         return left_out(self, number, x, text, features)
 
-    monkeypatch.setattr(DiffusersGuard, "left_out", look)
+    monkeypatch.setattr(LevelGuard, "left_out", look)
     observed = []
     with apply_speed(unet, Guarded(levels=(1, 2), metric=metric), timings=lambda *_: PAYS) as handle:
         observe = handle.state.observe

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from ..presets import PRESETS, read_preset, speed_preset
+from ..presets import SPEED_PRESETS, read_presets, speed_preset
 from ..speed import SpeedConfig
 from .arguments import number
 from .console import Parser, UserError
@@ -28,7 +28,9 @@ class Choice:
         given = {name: value for name, value in self.values.items() if value is not None}
         if self.preset is None:
             if self.strength is not None:
-                raise UserError(f"strength must go with a preset, {', '.join(PRESETS)}, which it scales; or give ratio")
+                raise UserError(
+                    f"strength must go with a preset, {', '.join(SPEED_PRESETS)}, which it scales; or give ratio"
+                )
             return new_config(given)
         try:
             preset = speed_preset(self.preset, family, 1.0 if self.strength is None else self.strength)
@@ -50,11 +52,11 @@ class Choice:
 def add_preset(parser: Parser, *, several: bool = False) -> None:
     """Add --preset and --strength; `several` lets --preset take a list."""
     group = parser.add_argument_group("presets", "Settings for one word. Those that are named beside it rule over it.")
-    told = "; ".join(f"{word}: {read_preset(word).help.rstrip('.')}" for word in PRESETS)
+    told = "; ".join(f"{word}: {preset.help.rstrip('.')}" for word, preset in read_presets("speed").items())
     if several:
         group.add_argument("--preset", type=_words, metavar="WORD,...", help=f"one column each; {told}")
     else:
-        group.add_argument("--preset", choices=PRESETS, metavar="WORD", help=told)
+        group.add_argument("--preset", choices=SPEED_PRESETS, metavar="WORD", help=told)
     group.add_argument(
         "--strength", type=number(0, 1), metavar="STRENGTH", help="a factor for every ratio of the preset, default 1"
     )
@@ -68,6 +70,6 @@ def chosen(arguments: argparse.Namespace, names: Iterable[str]) -> Choice:
 
 def _words(text: str) -> tuple[str, ...]:
     words = tuple(text.split(","))
-    if unknown := [word for word in words if word not in PRESETS]:
-        raise argparse.ArgumentTypeError(f"must be among {', '.join(PRESETS)}, got {unknown[0]!r}")
+    if unknown := [word for word in words if word not in SPEED_PRESETS]:
+        raise argparse.ArgumentTypeError(f"must be among {', '.join(SPEED_PRESETS)}, got {unknown[0]!r}")
     return words

@@ -7,7 +7,7 @@ from dataclasses import Field, fields
 from typing import Any, Final, TypeVar
 
 from ..binding import BindingConfig
-from ..presets import BINDING_PRESETS, read_binding_preset
+from ..presets import BINDING_PRESETS, read_preset, read_presets
 from ..speed import Matcher, SpeedConfig, SpeedHandle, Timings, apply_speed
 from .console import Parser, UserError
 
@@ -22,7 +22,7 @@ def add_settings(parser: Parser, names: Iterable[str]) -> None:
 
 def add_binding_settings(parser: Parser) -> None:
     """Add --preset, and an argument for each field of `BindingConfig`; what is not given stays None."""
-    told = "; ".join(f"{word}: {read_binding_preset(word).help.rstrip('.')}" for word in BINDING_PRESETS)
+    told = "; ".join(f"{word}: {preset.help.rstrip('.')}" for word, preset in read_presets("binding").items())
     group = parser.add_argument_group("preset of binding", "Settings for one word. Those named beside it rule over it.")
     group.add_argument("--preset", choices=BINDING_PRESETS, metavar="WORD", help=f"{told}. Default paper.")
     _add_arguments(parser, "binding", fields(BindingConfig))
@@ -53,7 +53,7 @@ def bound_config(values: Mapping[str, Any], preset: str | None = None) -> Bindin
     if preset is None:
         return _new(BindingConfig, given)
     try:
-        return _new(BindingConfig, {**read_binding_preset(preset).settings, **given})
+        return _new(BindingConfig, {**read_preset("binding", preset).settings, **given})
     except ValueError as error:
         raise UserError(str(error)) from error
 

@@ -3,16 +3,14 @@
 Speed: off, gentle, balanced, fast. Binding: paper, gentle, objects, attributes.
 """
 
-from .binding import BINDING_PRESETS, BindingPreset, binding_preset, read_binding_preset
-from .loader import PRESETS, Preset, read_preset, speed_preset
+from .loader import BINDING_PRESETS, SPEED_PRESETS, Preset, binding_preset, read_preset, read_presets, speed_preset
 
 __all__ = [
     "BINDING_PRESETS",
-    "PRESETS",
-    "BindingPreset",
+    "SPEED_PRESETS",
     "Preset",
     "binding_preset",
-    "read_binding_preset",
     "read_preset",
+    "read_presets",
     "speed_preset",
 ]

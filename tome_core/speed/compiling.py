@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from ..unet_walk import uncompiled
+
 # True only where a call is being traced; older torch has no such function
 is_compiling: Callable[[], bool] = getattr(torch.compiler, "is_compiling", bool)
 _REASON = "token merging makes its plans outside the compiled call: compile the model without fullgraph=True"
@@ -16,11 +18,6 @@ def outside(function: Callable[..., Any]) -> Callable[..., Any]:
     disable: Any = torch.compiler.disable
     takes_reason = "reason" in inspect.signature(disable).parameters  # older torch gives none
     return disable(function, reason=_REASON) if takes_reason else disable(function)
-
-
-def uncompiled(model: Any) -> Any:
-    """Return the module that `torch.compile(module)` has wrapped, any other model as it is."""
-    return getattr(model, "_orig_mod", model)
 
 
 def is_compiled(model: Any) -> bool:

@@ -4,15 +4,15 @@ import warnings
 
 from torch import nn
 
+from .block_costs import BlockCosts
 from .compiling import drop_compiled_calls, is_compiled
 from .config import SpeedConfig
-from .diffusers_costs import DiffusersCosts
-from .diffusers_guard import DiffusersGuard
 from .diffusers_handle import SpeedHandle
 from .diffusers_layout import find_levels, find_unet, text_reaches_first_block
 from .diffusers_schedule import SchedulerWatch
 from .first_report import new_report
 from .guard import Timings
+from .level_guard import LevelGuard
 from .plan_making import Matcher
 from .sentences import cap_sentence
 from .state import SpeedState
@@ -56,14 +56,14 @@ def apply_speed(
     if config.exceeds_max_ratio:
         warnings.warn(cap_sentence(config), stacklevel=2)
     state = SpeedState(config, report, matcher=matcher)
-    guard = DiffusersGuard(config, report, levels, matcher, timings) if config.guard else None
+    guard = LevelGuard(config, report, levels, matcher, timings) if config.guard else None
     if guard is None and timings is not None:
         report.note("timings have no effect: the guard is off, guard=True turns it on")
     handle = SpeedHandle(config, report, state, SchedulerWatch(model), guard)
     for earlier in _installed_on(unet):
         earlier.close()
     if not config.is_neutral:
-        report.costs = DiffusersCosts(config, tuple(level for level in levels if level.number in config.levels))
+        report.costs = BlockCosts(config, tuple(level for level in levels if level.number in config.levels))
         handle._install(unet, levels)
         if any(map(is_compiled, (getattr(model, "unet", model), unet, *levels[0].blocks))):
             drop_compiled_calls()

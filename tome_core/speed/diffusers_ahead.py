@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .config import WHOLE
-from .diffusers_guard import DiffusersGuard
 from .diffusers_hooks import TransformerHooks
+from .level_guard import LevelGuard
 from .levels import Level
 from .site import Observation
 from .state import SpeedState
@@ -21,7 +21,7 @@ def make_ahead(
     transformers: Sequence[TransformerHooks],
     state: SpeedState,
     observation: Observation,
-    guard: DiffusersGuard | None,
+    guard: LevelGuard | None,
 ) -> None:
     """Decide of a model call that is compiled, or whose blocks are, as its own hooks would; then make its plans.
 

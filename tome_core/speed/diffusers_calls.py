@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..merging import MergePlan
-from .diffusers_layout import block_parts
+from .levels import block_parts
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]

@@ -12,11 +12,11 @@ from .config import SpeedConfig
 from .diffusers_ahead import make_ahead
 from .diffusers_calls import Args, Kwargs, argument
 from .diffusers_features import ModelFeatures
-from .diffusers_guard import DiffusersGuard
 from .diffusers_hooks import TransformerHooks
 from .diffusers_layout import first_transformer, transformer_blocks
 from .diffusers_schedule import SchedulerWatch
 from .guard import LevelTimes
+from .level_guard import LevelGuard
 from .levels import Level
 from .report import SpeedReport
 from .site import Observation
@@ -40,7 +40,7 @@ class SpeedHandle:
         report: SpeedReport,
         state: SpeedState,
         watch: SchedulerWatch,
-        guard: DiffusersGuard | None = None,
+        guard: LevelGuard | None = None,
     ) -> None:
         self.config = config
         self.report = report

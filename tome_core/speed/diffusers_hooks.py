@@ -5,13 +5,13 @@ from functools import partial
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from .block_merging import install_merging
 from .config import SpeedConfig
 from .diffusers_calls import Args, Kwargs, argument
-from .diffusers_guard import DiffusersGuard
 from .diffusers_layout import transformer_blocks
-from .diffusers_merging import install_merging
 from .diffusers_parts import PartHooks
 from .diffusers_spans import SpanHooks
+from .level_guard import LevelGuard
 from .level_report import Grid
 from .report import SpeedReport
 from .site import Observation, Site
@@ -27,7 +27,7 @@ class TransformerHooks:
         state: SpeedState,
         report: SpeedReport,
         observation: Observation,
-        guard: DiffusersGuard | None = None,
+        guard: LevelGuard | None = None,
     ) -> None:
         self.level = level
         self._site = Site(level, state, report, observation=observation)

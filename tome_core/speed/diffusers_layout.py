@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from torch import nn
 
 from ..errors import UnsupportedModelError
-from .compiling import uncompiled
-from .levels import Level
+from ..unet_walk import listed, uncompiled
+from .levels import Level, block_parts
 
 _SUPPORTED = "a UNet with down_blocks of BasicTransformerBlocks (SD 1.x, SD 2.x, SDXL), or a pipeline with such a unet"
 
@@ -73,17 +73,7 @@ def transformer_blocks(module: nn.Module) -> list[nn.Module]:
     """
     if not _is_a(module, "Transformer2DModel"):
         return []
-    return [block for block in _children(module, "transformer_blocks") if _is_a(block, "BasicTransformerBlock")]
-
-
-def block_parts(block: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the parts of a BasicTransformerBlock by the names in `SpeedConfig.parts` for what they really do in it."""
-    first = "cross_attention" if getattr(block, "only_cross_attention", False) else "attention"
-    second = "attention" if getattr(block, "double_self_attention", False) else "cross_attention"
-    modules = dict(block.named_children())
-    return [
-        (part, modules[name]) for part, name in ((first, "attn1"), (second, "attn2"), ("mlp", "ff")) if name in modules
-    ]
+    return [block for block in listed(module, "transformer_blocks") if _is_a(block, "BasicTransformerBlock")]
 
 
 def _new_level(number: int, downsample: int, transformers: list[nn.Module]) -> Level:
@@ -95,21 +85,15 @@ def _new_level(number: int, downsample: int, transformers: list[nn.Module]) -> L
 def _stages(unet: nn.Module) -> Iterator[tuple[int, nn.Module]]:
     """Yield (downsample, stage) in the order in which the stages run; a ControlNet has no up_blocks."""
     downsample = 1
-    for stage in _children(unet, "down_blocks"):
+    for stage in listed(unet, "down_blocks"):
         yield downsample, stage
-        downsample *= 2 if _children(stage, "downsamplers") else 1
+        downsample *= 2 if listed(stage, "downsamplers") else 1
     middle = dict(unet.named_children()).get("mid_block")
     if middle is not None:
         yield downsample, middle
-    for stage in _children(unet, "up_blocks"):
+    for stage in listed(unet, "up_blocks"):
         yield downsample, stage
-        downsample //= 2 if _children(stage, "upsamplers") else 1
-
-
-def _children(module: nn.Module, name: str) -> list[nn.Module]:
-    """Return the modules of a ModuleList, none where the module has no such list."""
-    found = dict(module.named_children()).get(name)
-    return [] if found is None else list(found.children())
+        downsample //= 2 if listed(stage, "upsamplers") else 1
 
 
 def _is_a(module: nn.Module, name: str) -> bool:

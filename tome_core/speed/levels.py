@@ -1,4 +1,4 @@
-"""One resolution of a UNet at which it has transformer blocks, however a door has found it."""
+"""The levels of a UNet and the parts of its transformer blocks, however a door has found them."""
 
 from dataclasses import dataclass
 
@@ -27,3 +27,17 @@ class Level:
         """Return height and width in tokens; each downsampling rounds up."""
         factor = self.downsample
         return -(-latent_height // factor), -(-latent_width // factor)
+
+
+def block_parts(block: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return the parts of a transformer block by the names in `SpeedConfig.parts` for what they really do in it.
+
+    The flags are what diffusers and the original layout call them, in this order.
+    """
+    reads_text = getattr(block, "only_cross_attention", False) or getattr(block, "disable_self_attn", False)
+    reads_itself = getattr(block, "double_self_attention", False) or getattr(block, "switch_temporal_ca_to_sa", False)
+    first = "cross_attention" if reads_text else "attention"
+    second = "attention" if reads_itself else "cross_attention"
+    modules = dict(block.named_children())
+    named = ((first, "attn1"), (second, "attn2"), ("mlp", "ff"))
+    return [(part, modules[name]) for part, name in named if name in modules]

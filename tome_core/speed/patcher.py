@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+from .block_costs import BlockCosts
 from .config import SpeedConfig
-from .diffusers_costs import DiffusersCosts
-from .diffusers_guard import DiffusersGuard
 from .first_report import new_report
+from .level_guard import LevelGuard
 from .patcher_blocks import plain_levels
 from .patcher_function import SLOT, FunctionWrapper
 from .patcher_layout import find_family, find_layout, find_unet
@@ -64,8 +64,8 @@ def patch_speed(
     _take_away(clone)
     if not config.is_neutral:
         blocks = plain_levels(layout.levels)
-        report.costs = DiffusersCosts(config, tuple(level for level in blocks if level.number in config.levels))
-        guard = DiffusersGuard(config, report, blocks) if config.guard else None
+        report.costs = BlockCosts(config, tuple(level for level in blocks if level.number in config.levels))
+        guard = LevelGuard(config, report, blocks) if config.guard else None
         ours = SpeedWrappers(config, report, layout, guard, on_end)
         _put_around(clone, ours)
     return clone, report

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from .config import SpeedConfig
-from .diffusers_guard import DiffusersGuard
+from .level_guard import LevelGuard
 from .level_report import Grid
 from .patcher_layout import Layout, Place
 from .patcher_others import OtherPatches
@@ -45,7 +45,7 @@ class SpeedCall:
     state: SpeedState
     others: OtherPatches
     metric: str
-    guard: DiffusersGuard | None = None
+    guard: LevelGuard | None = None
     other_attention: Callable[..., Tensor] | None = None
     text: Tensor | None = None
     observation: Observation = field(default_factory=Observation)

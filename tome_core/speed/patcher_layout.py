@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..errors import UnsupportedModelError
-from .compiling import uncompiled
-from .levels import Level
+from ..unet_walk import Block, listed, original_network, original_stages
+from .levels import Level, block_parts
 
 _SUPPORTED = "a UNet of SpatialTransformers (SD 1.x, SD 2.x, SDXL)"
 _SD2_TEXT_WIDTH = 1024
 _REFINER_TEXT_WIDTH = 1280
-
-Block = tuple[str, int]  # as the host names it: ("input", 4), ("middle", 0), ("output", 2)
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def find_unet(model: object) -> nn.Module:
     Raises:
         UnsupportedModelError: there is none; the message names what there is.
     """
-    network = uncompiled(getattr(getattr(model, "model", None), "diffusion_model", None))
+    network = original_network(model)
     if isinstance(network, nn.Module) and hasattr(network, "input_blocks") and hasattr(network, "output_blocks"):
         return network
     found = type(model).__name__ if network is None else type(network).__name__
@@ -71,24 +69,15 @@ def find_layout(unet: nn.Module) -> Layout:
     downsamples = sorted({downsample for downsample, *_ in found})
     places, levels = [], []
     for downsample, block, name, transformer in found:
-        blocks = _children(transformer, "transformer_blocks")
+        blocks = listed(transformer, "transformer_blocks")
         number, first_part = downsamples.index(downsample) + 1, block_parts(blocks[0])[0][0]
         places.append(Place(name, block, number, first_part))
     for number, downsample in enumerate(downsamples, start=1):
         transformers = tuple(transformer for factor, *_, transformer in found if factor == downsample)
-        blocks = tuple(block for transformer in transformers for block in _children(transformer, "transformer_blocks"))
+        blocks = tuple(block for transformer in transformers for block in listed(transformer, "transformer_blocks"))
         parts = frozenset(part for block in blocks for part, _ in block_parts(block))
         levels.append(Level(number, downsample, transformers, blocks, parts))
     return Layout(tuple(levels), tuple(places), getattr(unet, "label_emb", None) is not None)
-
-
-def block_parts(block: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the parts of a BasicTransformerBlock by the names in `SpeedConfig.parts` for what they do in it."""
-    modules = dict(block.named_children())
-    first = "cross_attention" if getattr(block, "disable_self_attn", False) else "attention"
-    second = "attention" if getattr(block, "switch_temporal_ca_to_sa", False) else "cross_attention"
-    named = ((first, "attn1"), (second, "attn2"), ("mlp", "ff"))
-    return [(part, modules[name]) for part, name in named if name in modules]
 
 
 def find_family(model: object) -> str:
@@ -114,28 +103,12 @@ def _transformers(unet: nn.Module) -> Iterator[tuple[int, Block, str, nn.Module]
     Video models have transformers of a class derived from it, and frames among their tokens: they are left alone.
     """
     downsample = 1
-    for block, name, stage in _stages(unet):
+    for block, name, stage in original_stages(unet):
         for place, layer in stage.named_children():
             kind = type(layer).__name__
             if kind == "Downsample":
                 downsample *= 2
             elif kind == "Upsample":
                 downsample //= 2
-            elif kind == "SpatialTransformer" and _children(layer, "transformer_blocks"):
+            elif kind == "SpatialTransformer" and listed(layer, "transformer_blocks"):
                 yield downsample, block, f"{name}.{place}", layer
-
-
-def _stages(unet: nn.Module) -> Iterator[tuple[Block, str, nn.Module]]:
-    for index, stage in enumerate(_children(unet, "input_blocks")):
-        yield ("input", index), f"input_blocks.{index}", stage
-    middle = dict(unet.named_children()).get("middle_block")
-    if middle is not None:
-        yield ("middle", 0), "middle_block", middle
-    for index, stage in enumerate(_children(unet, "output_blocks")):
-        yield ("output", index), f"output_blocks.{index}", stage
-
-
-def _children(module: nn.Module, name: str) -> list[nn.Module]:
-    """Return the modules of a ModuleList, none where the module has no such list."""
-    found = dict(module.named_children()).get(name)
-    return [] if found is None else list(found.children())

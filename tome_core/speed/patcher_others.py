@@ -38,7 +38,7 @@ class OtherPatches:
     def span_obstacle(self, place: Place, indices: range) -> str | None:
         """Return why some blocks of a transformer in a row must get every token, if they must."""
         if self._inside:
-            return f"another pack works inside the blocks ({', '.join(self._inside)})"
+            return f"another patch looks inside the blocks ({', '.join(self._inside)})"
         for attention in ("attn1", "attn2"):
             if any(self.replaces(attention, place.block, index) for index in indices):
                 return f"another pack replaces {attention} in block {place.block[0]} {place.block[1]}"

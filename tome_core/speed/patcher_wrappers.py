@@ -12,9 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
-from .compiling import outside, uncompiled
+from ..unet_walk import uncompiled
+from .compiling import outside
 from .config import WHOLE, SpeedConfig
-from .diffusers_guard import DiffusersGuard
+from .level_guard import LevelGuard
 from .patcher_attention import (
     merge_first_attention,
     merge_second_attention,
@@ -58,7 +59,7 @@ class SpeedWrappers:
         config: SpeedConfig,
         report: SpeedReport,
         layout: Layout,
-        guard: DiffusersGuard | None = None,
+        guard: LevelGuard | None = None,
         on_end: OnEnd | None = None,
     ) -> None:
         self._config, self._report, self._layout = config, report, layout

@@ -10,7 +10,7 @@ import torch
 from tome_core.cli.bench import course, on_demo
 from tome_core.evaluation.sampling import Settings
 from tome_core.evaluation.suites import load_suite
-from tome_core.speed import Curve, LevelTimes, SpeedConfig, diffusers_guard
+from tome_core.speed import Curve, LevelTimes, SpeedConfig, level_guard
 
 QUICK = ("bench", "speed", "--size", 64, "--repeats", 2)
 
@@ -133,7 +133,7 @@ def test_what_the_guard_leaves_out_is_told(tome, monkeypatch):
     def costs(block, place, grid, config, matcher=None):
         return LevelTimes({"attention": Curve(1.0)}, {"attention": Curve(1.5)})
 
-    monkeypatch.setattr(diffusers_guard, "time_level", costs)
+    monkeypatch.setattr(level_guard, "time_level", costs)
     told = tome(*QUICK, "--methods", "ours", "--guard-pairs", 1)
     assert "tome: note: ours: level 1: no gain up to 4096 px on this model; left out at 64x64 px" in told.err
 

@@ -7,17 +7,15 @@ picture by collecting its maps, has maps of another shape than its latent, or le
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
-import traceback
-from typing import Any
+from functools import partial
 
 import torch
-from tqdm import tqdm
 
 from tests.hosts.comfyui import host
 from tests.hosts.comfyui.bound import bind, demo, encode
+from tests.hosts.comfyui.fuzzing import Check, Run, fuzz
 from tome_core.binding.patcher import collect_maps
 from tome_core.speed import SpeedConfig
 from tome_core.speed.patcher import patch_speed
@@ -32,7 +30,7 @@ SAMPLERS = ("euler", "euler_ancestral", "dpmpp_2m", "heun")
 PLAIN = "a red circle and a blue square"
 
 
-def draw_run(draw: random.Random) -> dict[str, Any]:
+def draw_run(draw: random.Random) -> Run:
     """Return all that one run is made from; the same draw gives the same run."""
     size = draw.randint(4, 33), draw.randint(4, 41)
     # areas may reach past the edge, but the host itself fails on those that keep a pixel or two of the latent
@@ -56,7 +54,7 @@ def draw_run(draw: random.Random) -> dict[str, Any]:
     }
 
 
-def run_once(run: dict[str, Any], before: Any) -> str:
+def run_once(before: torch.Tensor, run: Run) -> str:
     """Return what is wrong with one run, and nothing where it is right. `before`: the plain prompt's rows."""
     model, clip, _ = demo()
     if run["merges"]:  # not whole blocks: these step back to their parts where something looks at cross-attention
@@ -79,29 +77,10 @@ def run_once(run: dict[str, Any], before: Any) -> str:
     return "" if torch.equal(encode(clip, PLAIN)[0][0], before) else "a trace is left on the text encoder"
 
 
-def main() -> int:
-    """Run the command; return 1 where any run failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--first", type=int, default=0, help="number of the first run, to repeat one alone")
-    arguments = parser.parse_args()
-    if (reason := host.missing()) is not None:
-        print(reason)
-        return 2
-    before, failed = encode(demo()[1], PLAIN)[0][0].clone(), 0
-    for number in tqdm(range(arguments.first, arguments.first + arguments.runs)):
-        run = draw_run(random.Random(f"{arguments.seed} {number}"))
-        try:
-            problem = run_once(run, before)
-        except Exception:  # it is told, and the next one goes on
-            problem = traceback.format_exc()
-        if problem:
-            failed += 1
-            print(f"run {number} of seed {arguments.seed}: {problem}\n  {run}", flush=True)
-    print(f"{arguments.runs} runs, {failed} failed")
-    return int(failed > 0)
+def new_check() -> Check:
+    """Return a check that has the rows of the plain prompt before any other."""
+    return partial(run_once, encode(demo()[1], PLAIN)[0][0].clone())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(fuzz(__doc__, draw_run, new_check))

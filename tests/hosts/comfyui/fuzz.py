@@ -9,15 +9,16 @@ without any merging (2 of 138 runs, torch 2.13).
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
-import traceback
+from functools import partial
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from tests.hosts.comfyui import host
+from tests.hosts.comfyui.fuzzing import Check, Run, fuzz
 from tome_core.speed import SpeedConfig
 from tome_core.speed.config import MATCHINGS, METRICS
 from tome_core.speed.patcher import patch_speed
@@ -51,7 +52,7 @@ def draw_config(draw: random.Random, levels: int) -> dict[str, Any]:
     return settings
 
 
-def draw_run(draw: random.Random) -> dict[str, Any]:
+def draw_run(draw: random.Random) -> Run:
     """Return all that one run is made from; the same draw gives the same run."""
     name = draw.choice(MODELS)
     return {
@@ -85,19 +86,19 @@ def conditioning(model: Any, layout: str, size: tuple[int, int]) -> list[Any]:
     return host.text(model, 3, rows=154 if layout == "154 tokens" else 77)
 
 
-def run_once(run: dict[str, Any], models: dict[Any, Any]) -> str:
+def run_once(models: dict[Any, Any], run: Run) -> str:
     """Return what is wrong with one run, and nothing where it is right."""
     model, plain = models[run["model"], run["dtype"]]
     clone, report = patch_speed(model, SpeedConfig(**run["config"]))
     if not sample_run(clone, run).isfinite().all():
         if not sample_run(clone, run).isfinite().all():
             return "a number is not finite"
-        print(f"a number was not finite, once and not again: {run}", flush=True)
+        tqdm.write(f"a number was not finite, once and not again: {run}")
     str(report)
     return "" if torch.equal(host.sample(model, size=(8, 8), steps=1), plain) else "a trace is left"
 
 
-def sample_run(model: Any, run: dict[str, Any]) -> torch.Tensor:
+def sample_run(model: Any, run: Run) -> torch.Tensor:
     """Return the latents of a run of a model, merging or not."""
     return host.sample(
         model,
@@ -112,37 +113,15 @@ def sample_run(model: Any, run: dict[str, Any]) -> torch.Tensor:
     )
 
 
-def main() -> int:
-    """Run the command; return 1 where any run failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--first", type=int, default=0, help="number of the first run, to repeat one alone")
-    arguments = parser.parse_args()
-    reason = host.missing()
-    if reason is not None:
-        print(reason)
-        return 2
+def new_check() -> Check:
+    """Return a check that has every model and what each gives without merging."""
     models = {}
     for name in MODELS:
         for dtype in dict.fromkeys(DTYPES):
             model = host.demo_model(dtype) if name == "demo" else host.new_model(name, dtype)
             models[name, dtype] = model, host.sample(model, size=(8, 8), steps=1)
-    failed = 0
-    for number in range(arguments.first, arguments.first + arguments.runs):
-        run = draw_run(random.Random(f"{arguments.seed} {number}"))
-        try:
-            problem = run_once(run, models)
-        except Exception:  # it is told, and the next one goes on
-            problem = traceback.format_exc()
-        if problem:
-            failed += 1
-            print(f"run {number} of seed {arguments.seed}: {problem}\n  {run}", flush=True)
-        elif number % 50 == 49:
-            print(f"{number + 1 - arguments.first} runs, {failed} failed", flush=True)
-    print(f"{arguments.runs} runs, {failed} failed")
-    return int(failed > 0)
+    return partial(run_once, models)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(fuzz(__doc__, draw_run, new_check))

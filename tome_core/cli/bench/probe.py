@@ -8,8 +8,9 @@ from functools import partial
 from torch import Tensor, nn
 
 from ...speed.diffusers_calls import Args, Kwargs, argument
-from ...speed.diffusers_layout import block_parts, find_levels
+from ...speed.diffusers_layout import find_levels
 from ...speed.flops import flop_counter
+from ...speed.levels import block_parts
 
 Tokens = dict[int, dict[str, set[int]]]  # level -> part -> the counts of tokens that its blocks got
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from .block_bench import MATCHING, Bench, Runs, Surroundings
 from .config import SpeedConfig
-from .diffusers_bench import MATCHING, Bench, Place, Runs
 from .guard import Curve, LevelTimes
 from .level_report import Grid
 from .plan_making import Matcher
@@ -25,7 +25,7 @@ Points = dict[str, dict[int, float]]  # of each run: tokens to seconds
 
 @torch.no_grad()
 def time_level(
-    block: nn.Module, place: Place, grid: Grid, config: SpeedConfig, matcher: Matcher | None = None
+    block: nn.Module, surroundings: Surroundings, grid: Grid, config: SpeedConfig, matcher: Matcher | None = None
 ) -> LevelTimes:
     """Return the times of a level whose blocks are like `block`, on one row of random tokens.
 
@@ -35,7 +35,7 @@ def time_level(
 
     Args:
         block: one BasicTransformerBlock of the level; neither it nor anything else is changed, no hook of it is called.
-        place: what the level is like.
+        surroundings: what the level is like.
         grid: height and width in tokens.
         config, matcher: what merges, and how, as `SpeedState` takes them.
 
@@ -43,32 +43,32 @@ def time_level(
         CannotTimeError: the device cannot be waited for.
         Exception: whatever the block raises on such an input.
     """
-    clock, bench = stopwatch(place.device), Bench(block, place, config, matcher)
+    clock, bench = stopwatch(surroundings.device), Bench(block, surroundings, config, matcher)
     points: Points = {}
     began, last = time.perf_counter(), 0.0
     for size in _sizes(grid, config.stride):
         is_larger = size[0] > grid[0]
         if time.perf_counter() - began + 2 * _DEARER * last > _BUDGET:
             break
-        if is_larger and _pays(_new_times(points, bench.parts, place, grid), grid):
+        if is_larger and _pays(_new_times(points, bench.parts, surroundings, grid), grid):
             break
         seconds = _fastest(bench.runs(size, size[0] / grid[0]), clock, began + _BUDGET)
         last = sum(seconds.values())
         for name, value in seconds.items():
             points.setdefault(name, {})[size[0] * size[1]] = value
-    return _new_times(points, bench.parts, place, grid)
+    return _new_times(points, bench.parts, surroundings, grid)
 
 
-def _new_times(points: Points, parts: list[str], place: Place, grid: Grid) -> LevelTimes:
+def _new_times(points: Points, parts: list[str], surroundings: Surroundings, grid: Grid) -> LevelTimes:
     """Return the times of a level from those of one block, which are kept as they are at the level's own grid."""
     curves, tokens = {}, grid[0] * grid[1]
     for name, seconds in points.items():
         curve = Curve.through(seconds)
         curves[name] = curve * (seconds[tokens] / curve(tokens)) if tokens in seconds else curve
     return LevelTimes(
-        {part: curves[part] * place.blocks for part in parts},
-        {part: curves[f"merged {part}"] * place.blocks for part in parts},
-        curves[MATCHING] * place.matchings if MATCHING in curves else Curve(),
+        {part: curves[part] * surroundings.blocks for part in parts},
+        {part: curves[f"merged {part}"] * surroundings.blocks for part in parts},
+        curves[MATCHING] * surroundings.matchings if MATCHING in curves else Curve(),
         max(max(seconds) for seconds in points.values()),
     )
 

@@ -7,14 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from ..merging import MergePlan
+from .block_merging import install_merging
+from .block_twin import bare_twin
 from .config import WHOLE, SpeedConfig
 from .costs import Cost, Saving
-from .diffusers_layout import block_parts
-from .diffusers_merging import install_merging
-from .diffusers_twin import bare_twin
 from .flops import flop_counter
 from .level_report import Grid, LevelReport
-from .levels import Level
+from .levels import Level, block_parts
 from .report import SpeedReport
 from .site import Site
 from .state import SpeedState
@@ -23,7 +22,7 @@ _TEXT_ROWS = 77
 _PARTS = frozenset(("attention", "cross_attention", "mlp", "keys", *WHOLE))
 
 
-class DiffusersCosts:
+class BlockCosts:
     """Counts when it is asked, and once for each level, grid and number of tokens; nothing is computed.
 
     Args:

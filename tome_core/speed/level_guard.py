@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from .block_bench import Surroundings
+from .block_timing import time_level
 from .config import WHOLE, SpeedConfig
-from .diffusers_bench import Place
-from .diffusers_timing import time_level
 from .guard import LevelTimes, Timings
 from .level_report import Grid
 from .levels import Level
@@ -21,7 +21,7 @@ _NOTHING: frozenset[str] = frozenset()
 
 
 @dataclass
-class DiffusersGuard:
+class LevelGuard:
     """What was timed, and what follows from it, for the life of a handle: by level, grid, device and type.
 
     Attributes:
@@ -107,7 +107,7 @@ class DiffusersGuard:
             return self.timings(number, grid)
         level = self.levels[number - 1]
         spans = len(level.transformers) if self.config.parts == ("stack",) else len(level.blocks)
-        place = Place(
+        surroundings = Surroundings(
             blocks=len(level.blocks),
             matchings=spans if metric == "block" else 1,
             channels=x.shape[1],
@@ -116,7 +116,7 @@ class DiffusersGuard:
             device=x.device,
             dtype=x.dtype,
         )
-        return time_level(level.blocks[0], place, grid, self.config, self.matcher)
+        return time_level(level.blocks[0], surroundings, grid, self.config, self.matcher)
 
     def _decide(self, number: int, grid: Grid, times: LevelTimes) -> frozenset[str]:
         tokens, row = grid[0] * grid[1], self.report.levels[number - 1]

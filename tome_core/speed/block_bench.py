@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .block_merging import install_merging
+from .block_twin import bare_twin
 from .config import WHOLE, SpeedConfig
-from .diffusers_layout import block_parts
-from .diffusers_merging import install_merging
-from .diffusers_twin import bare_twin
 from .level_report import Grid, LevelReport
+from .levels import block_parts
 from .plan_making import Matcher
 from .report import SpeedReport
 from .site import Site
@@ -24,7 +24,7 @@ Runs = dict[str, Callable[[], object]]
 
 
 @dataclass(frozen=True)
-class Place:
+class Surroundings:
     """Where blocks are timed.
 
     Attributes:
@@ -48,8 +48,10 @@ class Place:
 class Bench:
     """A block's twin as it is, and another one that merges."""
 
-    def __init__(self, block: nn.Module, place: Place, config: SpeedConfig, matcher: Matcher | None) -> None:
-        self._place, self._config, self._matcher = place, config, matcher
+    def __init__(
+        self, block: nn.Module, surroundings: Surroundings, config: SpeedConfig, matcher: Matcher | None
+    ) -> None:
+        self._surroundings, self._config, self._matcher = surroundings, config, matcher
         self._state = self._new_state()
         self._site = Site(1, self._state, self._state_report)
         self._untouched, self._merging = bare_twin(block), bare_twin(block)
@@ -59,14 +61,14 @@ class Bench:
 
     def runs(self, grid: Grid, scale: float) -> Runs:
         """Return what is to be timed on a grid that is `scale` times the level's own: it is all made ready."""
-        place, generator = self._place, torch.Generator().manual_seed(0)
+        surroundings, generator = self._surroundings, torch.Generator().manual_seed(0)
 
         def random(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=generator).to(place.device, place.dtype)
+            return torch.randn(shape, generator=generator).to(surroundings.device, surroundings.dtype)
 
-        x = random(1, grid[0] * grid[1], place.channels)
-        text = None if place.text_channels is None else random(1, _TEXT_ROWS, place.text_channels)
-        channels, height, width = place.features
+        x = random(1, grid[0] * grid[1], surroundings.channels)
+        text = None if surroundings.text_channels is None else random(1, _TEXT_ROWS, surroundings.text_channels)
+        channels, height, width = surroundings.features
         features = random(1, channels, math.ceil(height * scale), math.ceil(width * scale))
         self._site.grid = grid
         self._state.begin(None)

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from tome_core.merging import bipartite_soft_matching_2d
-from tome_core.speed import SpeedConfig, apply_speed, diffusers_guard, diffusers_timing
-from tome_core.speed.diffusers_bench import Place
+from tome_core.speed import SpeedConfig, apply_speed, block_timing, level_guard
+from tome_core.speed.block_bench import Surroundings
+from tome_core.speed.block_timing import time_level
+from tome_core.speed.block_twin import bare_twin
 from tome_core.speed.diffusers_layout import find_levels
-from tome_core.speed.diffusers_timing import time_level
-from tome_core.speed.diffusers_twin import bare_twin
 from tome_core.speed.timing import CannotTimeError, stopwatch
 
 Guarded = partial(SpeedConfig, guard=True, metric="stem")
@@ -22,12 +22,12 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def real_times(merging_pays, monkeypatch):
     """Take back what lets every other test find that merging pays."""
-    monkeypatch.setattr(diffusers_guard, "time_level", time_level)
+    monkeypatch.setattr(level_guard, "time_level", time_level)
 
 
-def place(blocks: int = 1, matchings: int = 1, channels: int = 16, **changes) -> Place:
+def surroundings(blocks: int = 1, matchings: int = 1, channels: int = 16, **changes) -> Surroundings:
     settings = {"text_channels": 16, "features": (channels, 16, 16), "device": CPU, "dtype": torch.float32}
-    return Place(blocks, matchings, channels, **{**settings, **changes})
+    return Surroundings(blocks, matchings, channels, **{**settings, **changes})
 
 
 FORMS = [
@@ -44,7 +44,7 @@ FORMS = [
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_every_form_is_timed(new_unet, form):
     config, block = Guarded(**form), find_levels(new_unet())[0].blocks[0]
-    times = time_level(block, place(), (16, 16), config)
+    times = time_level(block, surroundings(), (16, 16), config)
     assert times.untouched.keys() == times.merged.keys() == set(config.parts)
     assert all(curve(256) > 0 for curve in (*times.untouched.values(), *times.merged.values()))
     assert (times.matching(256) > 0) == (config.ratio > 0 or config.kv_ratio is not None)
@@ -89,14 +89,14 @@ def test_a_matcher_of_ones_own_is_what_is_timed(new_unet):
         return bipartite_soft_matching_2d(metric, height, width, r)
 
     block = find_levels(new_unet())[0].blocks[0]
-    quick = time_level(block, place(), (8, 8), Guarded())
-    assert time_level(block, place(), (8, 8), Guarded(), slow).matching(64) > 2 * quick.matching(64)
+    quick = time_level(block, surroundings(), (8, 8), Guarded())
+    assert time_level(block, surroundings(), (8, 8), Guarded(), slow).matching(64) > 2 * quick.matching(64)
 
 
 def test_blocks_and_matchings_are_counted(new_unet, monkeypatch):
-    monkeypatch.setattr(diffusers_timing, "_fastest", lambda runs, clock, until: dict.fromkeys(runs, 1e-3))
+    monkeypatch.setattr(block_timing, "_fastest", lambda runs, clock, until: dict.fromkeys(runs, 1e-3))
     block = find_levels(new_unet())[0].blocks[0]
-    times = time_level(block, place(blocks=10, matchings=3), (16, 16), Guarded())
+    times = time_level(block, surroundings(blocks=10, matchings=3), (16, 16), Guarded())
     assert (times.untouched["attention"](256), times.matching(256)) == pytest.approx((0.01, 0.003))
 
 
@@ -107,10 +107,10 @@ def test_sizes_that_would_take_long_are_reckoned_from_smaller_ones(new_unet, mon
         timed.append(runs["attention"].x.shape[1])
         return {name: 1e-9 * timed[-1] ** 2 * (1 + name.startswith("merged")) for name in runs}
 
-    monkeypatch.setattr(diffusers_timing, "_fastest", fastest)
-    monkeypatch.setattr(diffusers_timing, "_BUDGET", 0.2)
+    monkeypatch.setattr(block_timing, "_fastest", fastest)
+    monkeypatch.setattr(block_timing, "_BUDGET", 0.2)
     block = find_levels(new_unet())[0].blocks[0]
-    times = time_level(block, place(features=(16, 96, 96)), (96, 96), Guarded())
+    times = time_level(block, surroundings(features=(16, 96, 96)), (96, 96), Guarded())
     assert timed == [144, 576, 2304]  # 3 * 2304 ** 2 ns, ten times that and again would be more
     assert times.untouched["attention"](9216) == pytest.approx(1e-9 * 9216**2, rel=1e-6)
     assert times.most_tokens == 2304
@@ -124,8 +124,8 @@ def test_larger_sizes_are_timed_only_where_merging_does_not_pay(new_unet, monkey
         timed.append(runs["attention"].x.shape[1])
         return {"attention": 1e-3, "merged attention": merged, "matching": 1e-5}
 
-    monkeypatch.setattr(diffusers_timing, "_fastest", fastest)
-    time_level(find_levels(new_unet())[0].blocks[0], place(), (8, 8), Guarded())
+    monkeypatch.setattr(block_timing, "_fastest", fastest)
+    time_level(find_levels(new_unet())[0].blocks[0], surroundings(), (8, 8), Guarded())
     assert timed == sizes
 
 
@@ -138,7 +138,7 @@ def test_a_model_that_cannot_be_timed_merges_and_says_so(new_unet, new_inputs, m
     def refuse(device):
         raise CannotTimeError("on a device of type abacus, which torch cannot wait for")
 
-    monkeypatch.setattr(diffusers_timing, "stopwatch", refuse)
+    monkeypatch.setattr(block_timing, "stopwatch", refuse)
     unet = new_unet()
     with apply_speed(unet, Guarded()) as handle:
         unet(**new_inputs())

@@ -4,9 +4,9 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from .config import WHOLE, SpeedConfig
-from .diffusers_layout import block_parts
 from .diffusers_parts import KeyHooks, PartHooks, SpanWeightHooks
 from .diffusers_spans import SpanHooks
+from .levels import block_parts
 from .site import Site
 
 _STEPPED_BACK = ("attention", "mlp")  # what merges where a whole block must not
