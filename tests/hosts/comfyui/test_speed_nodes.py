@@ -89,6 +89,42 @@ def test_areas_masks_and_long_prompts_merge(comfyui, shape, form):
     assert len(report.levels[0].kept) == 2 and report.merged_calls > 0
 
 
+@every_form
+def test_a_strip_of_1000_by_72_pixels_merges(comfyui, form):
+    clone, report = patch_speed(comfyui.new_model(), SpeedConfig(**form))
+    first = comfyui.sample(clone, size=(9, 125), batch=3)
+    assert first.isfinite().all() and report.levels[0].kept.keys() == {(9, 125)} and report.merged_calls > 0
+    assert torch.equal(comfyui.sample(clone, size=(9, 125), batch=3), first)
+
+
+@every_form
+def test_tiled_sampling_merges_each_tile_by_its_own_plans(comfyui, form):
+    def tiled(model, corners):
+        def in_tiles(apply_model, call):
+            """Average tiles of 16x16 that overlap, as packs for tiled sampling do in the same slot of the host."""
+            x, given = call["input"], call["c"]
+            total, times = torch.zeros_like(x), torch.zeros_like(x)
+            for y, left in corners:
+                at = ..., slice(y, y + 16), slice(left, left + 16)
+                total[at] += apply_model(x[at], call["timestep"], **given)
+                times[at] += 1
+            return total / times
+
+        clone = model.clone()
+        clone.set_model_unet_function_wrapper(in_tiles)
+        return clone
+
+    corners = [(0, 0), (0, 8), (8, 0), (8, 8)]
+    model = comfyui.new_model()
+    config = SpeedConfig(**form, metric="estimate", refresh=3)
+    clone, report = patch_speed(tiled(model, corners), config)
+    got = comfyui.sample(clone, size=(24, 24), steps=12)
+    assert got.isfinite().all() and report.levels[0].kept.keys() == {(16, 16)} and report.untouched_calls == 0
+    assert torch.equal(comfyui.sample(clone, size=(24, 24), steps=12), got)
+    backwards, _ = patch_speed(tiled(model, corners[::-1]), config)
+    assert (comfyui.sample(backwards, size=(24, 24), steps=12) - got).norm() < 1e-4 * got.norm()
+
+
 def test_a_second_pass_at_another_size_merges_by_its_own_plans(comfyui):
     model = comfyui.new_model()
     clone, report = patch_speed(model, SpeedConfig(refresh=2, metric="estimate"))
