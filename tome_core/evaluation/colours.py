@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from ..demo.scene import COLOURS
-from .doubt import MOST_RATIO, UNSURE
+from .doubt import UNSURE
 from .segmentation import Floats, Mask
 
 LIGHTNESS_WEIGHT: Final = 0.5
@@ -15,6 +15,11 @@ MOST_DISTANCE: Final = 0.12
 """Farther than this from every taught colour is another colour: two thirds of the least distance between two, 0.175.
 
 Orange, pink, brown, cyan and mid grey lie beyond it, or break `MOST_RATIO`; the renderer's own jitter stays below 0.05.
+"""
+MOST_RATIO: Final = 2 / 3
+"""Most that the distance to the nearest taught colour may be of that to the second nearest.
+
+For a colour on the straight line between two others this makes the middle fifth unsure.
 """
 LEAST_PURITY: Final = 0.8
 """Least share of an object's inside that has the object's colour; below it the object has more than one."""
