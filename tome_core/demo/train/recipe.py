@@ -63,6 +63,9 @@ class Recipe:
         DenoiserStage(
             "denoiser-outlines", 256, 25_600, 32, 8_192, warm_up=100, cool_down=True, noisy_share=0.3, apart_share=0.6
         ),
+        DenoiserStage(
+            "denoiser-colours", 256, 25_600, 32, 8_192, warm_up=100, cool_down=True, noisy_share=0.7, apart_share=0.8
+        ),
     )
     matrix_lr: float = 0.01  # Muon, for everything of two dimensions or more
     vector_lr: float = 1e-3  # AdamW, for the rest

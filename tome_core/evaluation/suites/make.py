@@ -41,7 +41,7 @@ def make_suites() -> list[Suite]:
             "two objects that differ in colour and shape, their colours said after both",
             "colour",
             PLAIN,
-            "colours said after both objects",
+            "",
             colours,
             apart=True,
         ),
