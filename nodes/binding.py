@@ -10,7 +10,8 @@ from ..tome_core.binding.conditioning import bind_conditioning
 from ..tome_core.binding.markup import unmarked
 from ..tome_core.presets import BINDING_PRESETS, binding_preset
 from .host_clip import host_clip
-from .schema import CATEGORY, preset_inputs, schema
+from .presets import preset_inputs
+from .schema import CATEGORY, schema
 from .telling import tell
 
 

@@ -11,7 +11,7 @@ from comfy_api.latest import io, ui
 
 from ..tome_core.binding.map_images import map_masks, overlay_sheets, preview_sheet
 from ..tome_core.binding.map_run import PhraseMaps
-from ..tome_core.binding.patcher import MapShelf, collect_maps
+from ..tome_core.binding.patcher import NO_GROUPS, MapShelf, collect_maps
 from ..tome_core.errors import UnsupportedModelError
 from .schema import CATEGORY, schema
 from .telling import tell
@@ -144,6 +144,8 @@ class ToMeShowMaps(io.ComfyNode):
                 notes.insert(0, f"Masks are black: {mistake}")
             sheets = overlay_sheets(image, found, opacity)
             notes.insert(0, "; ".join(f"{number}: {label}" for number, label in enumerate(found.labels, start=1)))
+        elif NO_GROUPS in notes:
+            notes.append("Encode it with ToMe Bind Prompt, which says on itself what it binds.")
         report = "\n".join(notes)
         tell(cls.hidden.unique_id, report)
         return io.NodeOutput(sheets, masks, report, ui=ui.PreviewImage(sheets, cls=cls))

@@ -19,8 +19,6 @@ from typing import Any, Final, TypeVar
 
 from comfy_api.latest import io
 
-from ..tome_core.presets import read_presets
-
 Config = TypeVar("Config")
 
 CATEGORY: Final = "ToMe"
@@ -35,29 +33,6 @@ def schema(*, search_aliases: list[str], **described: Any) -> io.Schema:
     if "search_aliases" in inspect.signature(io.Schema).parameters:
         described["search_aliases"] = search_aliases
     return io.Schema(**described)
-
-
-def preset_inputs(system: str, default: str, strength: str) -> list[Any]:
-    """Return a node's choice of a preset and its slider of strength, whose help is `strength`."""
-    presets = read_presets(system)
-    return [
-        io.Combo.Input(
-            "preset",
-            options=list(presets),
-            default=default,
-            tooltip="\n".join(f"{word}: {preset.help}" for word, preset in presets.items()),
-        ),
-        io.Float.Input(
-            "strength",
-            default=1.0,
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            round=0.001,
-            display_mode=io.NumberDisplay.slider,
-            tooltip=strength,
-        ),
-    ]
 
 
 def config_inputs(config_class: type) -> list[Any]:
@@ -80,7 +55,7 @@ def config_from(config_class: type[Config], values: Mapping[str, Any]) -> Config
     try:
         return config_class(**given)
     except ValueError as mistake:
-        raise ValueError(as_shown(str(mistake))) from mistake
+        raise ValueError(_as_shown(str(mistake))) from mistake
 
 
 def _inputs(config_class: type, field: Field[Any]) -> Iterator[Any]:
@@ -136,11 +111,11 @@ def _whole(name: str, default: int | None, known: Mapping[str, Any], shown: dict
 
 def tooltip(field: Field[Any]) -> str:
     """Return the help sentence of a field, with the number that stands for None and a unit not in its name."""
-    sentence, unit = as_shown(field.metadata["help"]), field.metadata.get("unit", "")
+    sentence, unit = _as_shown(field.metadata["help"]), field.metadata.get("unit", "")
     return sentence if field.name.startswith(unit) else f"{sentence} [{unit}]"
 
 
-def as_shown(sentence: str) -> str:
+def _as_shown(sentence: str) -> str:
     """Return a sentence about a config with the number that stands for None on the inputs."""
     return sentence.replace("None", str(UNSET))
 

@@ -9,7 +9,8 @@ from ..tome_core.presets import speed_preset
 from ..tome_core.speed import SpeedConfig, SpeedReport
 from ..tome_core.speed.patcher import find_family, patch_speed
 from ..tome_core.speed.summary import expectation, result
-from .schema import CATEGORY, config_from, config_inputs, preset_inputs, schema
+from .presets import preset_inputs
+from .schema import CATEGORY, config_from, config_inputs, schema
 from .telling import tell
 from .watching import RunWatch
 

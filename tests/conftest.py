@@ -36,7 +36,7 @@ def merging_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     from tome_core.speed import level_guard
     from tome_core.speed.guard import Curve, LevelTimes
 
-    def pays(block: nn.Module, place: Any, grid: Any, config: Any, matcher: Any = None) -> LevelTimes:
+    def pays(block: nn.Module, surroundings: Any, grid: Any, config: Any, matcher: Any = None) -> LevelTimes:
         parts = config.parts
         return LevelTimes(dict.fromkeys(parts, Curve(linear=1.0)), dict.fromkeys(parts, Curve(linear=0.5)), Curve())
 

@@ -13,7 +13,7 @@ def uncompiled(model: Any) -> Any:
     return getattr(model, "_orig_mod", model)
 
 
-def listed(module: nn.Module, name: str) -> list[nn.Module]:
+def module_list(module: nn.Module, name: str) -> list[nn.Module]:
     """Return the modules of a ModuleList, none where the module has no such list."""
     found = dict(module.named_children()).get(name)
     return [] if found is None else list(found.children())
@@ -29,10 +29,10 @@ def original_stages(unet: nn.Module) -> Iterator[tuple[Block, str, nn.Module]]:
 
     The original layout is that of `input_blocks`, `middle_block` and `output_blocks`, as both hosts have it.
     """
-    for index, stage in enumerate(listed(unet, "input_blocks")):
+    for index, stage in enumerate(module_list(unet, "input_blocks")):
         yield ("input", index), f"input_blocks.{index}", stage
     middle = dict(unet.named_children()).get("middle_block")
     if middle is not None:
         yield ("middle", 0), "middle_block", middle
-    for index, stage in enumerate(listed(unet, "output_blocks")):
+    for index, stage in enumerate(module_list(unet, "output_blocks")):
         yield ("output", index), f"output_blocks.{index}", stage

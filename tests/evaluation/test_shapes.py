@@ -4,7 +4,7 @@ from PIL import Image, ImageDraw
 
 from tome_core.demo.scene import SHAPES, Thing, coverage
 from tome_core.evaluation import UNSURE
-from tome_core.evaluation.shapes import MOST_STRAY, fit_shape
+from tome_core.evaluation.shapes import MOST_RATIO, MOST_STRAY, fit_shape
 
 SIDE = 128
 CENTRES = ((np.arange(SIDE) + 0.5) / SIDE).astype(np.float32)
@@ -73,6 +73,12 @@ def test_fewer_than_one_in_twenty_random_polygons_passes_for_a_shape():
         radii = rng.uniform(0.1, 0.32, len(turns))
         named += fit_shape(polygon(np.c_[0.5 + radii * np.cos(turns), 0.5 + radii * np.sin(turns)])).shape != UNSURE
     assert named < 10
+
+
+def test_a_square_with_slanted_sides_is_a_square():
+    fit = fit_shape(polygon(np.array([(0.358, 0.3), (0.758, 0.3), (0.642, 0.7), (0.242, 0.7)])))
+    assert 2 / 3 < fit.ratio < MOST_RATIO
+    assert fit.shape == "square"
 
 
 def test_midway_between_circle_and_square_is_unsure():

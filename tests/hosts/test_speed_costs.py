@@ -91,7 +91,7 @@ def test_the_guard_times_blocks_and_changes_nothing_else(host, monkeypatch, trac
 
 @pytest.mark.parametrize("form", [{"parts": ("attention", "mlp")}, {"parts": "block"}, {"kv_ratio": 0.5}])
 def test_what_the_guard_leaves_out_runs_on_every_token(host, monkeypatch, form):
-    def costs(block, place, grid, config, matcher=None):
+    def costs(block, surroundings, grid, config, matcher=None):
         parts = config.parts
         return LevelTimes(dict.fromkeys(parts, Curve(linear=1.0)), dict.fromkeys(parts, Curve(linear=2.0)))
 

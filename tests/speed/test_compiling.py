@@ -9,8 +9,8 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from tome_core.speed import Curve, LevelTimes, SpeedConfig, apply_speed, level_guard
-from tome_core.speed.compiling import uncompiled
 from tome_core.speed.diffusers_layout import find_levels
+from tome_core.unet_walk import uncompiled
 
 _TWO_LEVELS = {
     "block_out_channels": (8, 16),
@@ -174,8 +174,8 @@ def test_a_wrapped_model_is_found_in_a_pipeline(unet, graphs):
 def test_what_the_guard_leaves_out_stays_out_of_the_one_graph(graphs, monkeypatch, left_out):
     timed: list[Any] = []
 
-    def time_level(block, place, grid, config, matcher=None):
-        timed.append((place, grid))
+    def time_level(block, surroundings, grid, config, matcher=None):
+        timed.append((surroundings, grid))
         costs = {8: 1, 4: 2}[grid[0]] in left_out
         return LevelTimes(
             {part: Curve(1.0) for part in config.parts}, {part: Curve(0.5 + costs) for part in config.parts}

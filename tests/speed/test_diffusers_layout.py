@@ -4,7 +4,7 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DModel
 from torch import nn
 
 from tome_core.errors import UnsupportedModelError
-from tome_core.speed.diffusers_layout import block_parts, find_family, find_levels, find_unet, first_transformer
+from tome_core.speed.diffusers_layout import find_family, find_levels, find_unet, first_transformer
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,6 @@ def test_the_first_transformer_is_the_one_that_runs_first(new_unet, new_inputs):
 def test_a_controlnet_has_levels_too(new_unet):
     controlnet = ControlNetModel.from_unet(new_unet(), conditioning_embedding_out_channels=(8, 8))
     assert [(level.number, level.downsample) for level in find_levels(controlnet)] == [(1, 1), (2, 2), (3, 4), (4, 8)]
-
-
-def test_parts_are_named_for_what_they_do(new_unet):
-    block = find_levels(new_unet())[0].blocks[0]
-    assert block_parts(block) == [("attention", block.attn1), ("cross_attention", block.attn2), ("mlp", block.ff)]
-    only_cross = find_levels(new_unet(only_cross_attention=(True, False, False, False)))[0].blocks[0]
-    assert [part for part, _ in block_parts(only_cross)] == ["cross_attention", "cross_attention", "mlp"]
 
 
 def test_frames_of_a_video_are_not_tokens_to_merge():

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from ..errors import UnsupportedModelError
-from ..unet_walk import listed, original_network, original_stages
+from ..unet_walk import module_list, original_network, original_stages
 
 Layers = dict[tuple[str, int, int], nn.Module]  # by the host's names: ("input", 4, 0) is block 4's first transformer
 
@@ -27,7 +27,7 @@ def find_layers(model: object) -> Layers:
 def _layers(network: nn.Module) -> Iterator[tuple[tuple[str, int, int], nn.Module]]:
     for (block, number), _, stage in original_stages(network):
         for transformer in stage.children():
-            for index, inner in enumerate(listed(transformer, "transformer_blocks")):
+            for index, inner in enumerate(module_list(transformer, "transformer_blocks")):
                 attention = dict(inner.named_children()).get("attn2")
                 names = {} if attention is None else dict(attention.named_children())
                 if attention is not None and {"to_q", "to_k"} <= set(names):

@@ -22,10 +22,7 @@ KEY: Final = "tome_maps"
 _RUNS: Final = 4  # a picture, its hires pass, and two more
 _WRAPPER: Final = "outer_sample"
 _PATCHES: Final = "attn2_patch"
-_NO_GROUPS: Final = (
-    "No maps: the positive prompt of this run has no groups. They come from ToMe Bind Prompt, which says on its node "
-    "what it bound; CLIP Text Encode gives none."
-)
+NO_GROUPS: Final = "No maps: the positive prompt of this run has no groups."
 
 OnStep = Callable[[int, int, PhraseMaps], None]
 
@@ -61,7 +58,7 @@ class MapShelf:
             notes.append(f"Maps of run {self._count} on this model, {kept}. Connect a latent to choose.")
         _, maps, left_out = found or self._runs[-1]
         if maps is None:
-            notes.append(_NO_GROUPS)
+            notes.append(NO_GROUPS)
         return maps, [*notes, *left_out]
 
     def put(self, latent: Tensor, run: MapRun) -> None:

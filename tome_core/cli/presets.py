@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from ..presets import SPEED_PRESETS, read_presets, speed_preset
+from ..presets import SPEED_PRESETS, speed_preset
 from ..speed import SpeedConfig
 from .arguments import number
 from .console import Parser, UserError
-from .settings import new_config
+from .settings import new_config, preset_help
 
 UNTOUCHED: Final = "untouched"
 """What the model without any choice is called, beside pictures and as a benchmark's method."""
@@ -52,7 +52,7 @@ class Choice:
 def add_preset(parser: Parser, *, several: bool = False) -> None:
     """Add --preset and --strength; `several` lets --preset take a list."""
     group = parser.add_argument_group("presets", "Settings for one word. Those that are named beside it rule over it.")
-    told = "; ".join(f"{word}: {preset.help.rstrip('.')}" for word, preset in read_presets("speed").items())
+    told = preset_help("speed")
     if several:
         group.add_argument("--preset", type=_words, metavar="WORD,...", help=f"one column each; {told}")
     else:

@@ -7,7 +7,7 @@ from dataclasses import Field, fields
 from typing import Any, Final, TypeVar
 
 from ..binding import BindingConfig
-from ..presets import BINDING_PRESETS, read_preset, read_presets
+from ..presets import BINDING_PRESETS, System, read_preset, read_presets
 from ..speed import Matcher, SpeedConfig, SpeedHandle, Timings, apply_speed
 from .console import Parser, UserError
 
@@ -22,10 +22,16 @@ def add_settings(parser: Parser, names: Iterable[str]) -> None:
 
 def add_binding_settings(parser: Parser) -> None:
     """Add --preset, and an argument for each field of `BindingConfig`; what is not given stays None."""
-    told = "; ".join(f"{word}: {preset.help.rstrip('.')}" for word, preset in read_presets("binding").items())
     group = parser.add_argument_group("preset of binding", "Settings for one word. Those named beside it rule over it.")
-    group.add_argument("--preset", choices=BINDING_PRESETS, metavar="WORD", help=f"{told}. Default paper.")
+    group.add_argument(
+        "--preset", choices=BINDING_PRESETS, metavar="WORD", help=f"{preset_help('binding')}. Default paper."
+    )
     _add_arguments(parser, "binding", fields(BindingConfig))
+
+
+def preset_help(system: System) -> str:
+    """Return what each preset of a system is for."""
+    return "; ".join(f"{word}: {preset.help.rstrip('.')}" for word, preset in read_presets(system).items())
 
 
 def new_config(values: Mapping[str, Any]) -> SpeedConfig:

@@ -14,18 +14,19 @@ from .segmentation import Floats
 MOST_STRAY: Final = 0.04
 """Most that the silhouette's edge may stray from the shape's on average, as a fraction of the object's `size`.
 
-It keeps out the diamond (0.046 from a circle), the oblong of 1.3 to 1 (0.050 from a square) and the ring (0.060 from a circle).
-Overlap itself has no such common limit: an edge that strays equally far costs a star more overlap than a circle,
-because a star has more edge for its area.
+It keeps out the diamond (0.046 from a circle), the oblong of 1.3 to 1 (0.050 from a square) and the ring (0.060 from a
+circle). Overlap itself has no such common limit: an edge that strays equally far costs a star more overlap than a
+circle, because a star has more edge for its area.
 """
 
 MOST_RATIO: Final = 0.72
 """Most that the best shape's overlap may lack of 1, as a fraction of what the second best's lacks.
 
-This and `MOST_STRAY` were set by 200 generated pictures that a person labelled blind (benchmarks/labels): judge and
-person agree on 189 of them, with 2/3 on 185, with 2/3 and a stray of 0.035 on 181. The judge accepts the same 4 that the
-person does not in all three: what the stricter ones refuse are squares with slanted sides, which overlap a circle well.
-At 0.8 they agree on 192, but then one random polygon in twenty passes for a shape.
+This and `MOST_STRAY` were set by 200 pictures of earlier weights that a person labelled blind
+(benchmarks/labels/demo-2026-11-21.json): judge and person agree on 189 of them, with 2/3 on 185, with 2/3 and a stray
+of 0.035 on 181. The judge accepts the same 4 that the person does not in all three: what the stricter ones refuse are
+squares with slanted sides, which overlap a circle well. At 0.8 they agree on 192, but then one random polygon in twenty
+passes for a shape.
 """
 
 MOST_CUT: Final = 0.25

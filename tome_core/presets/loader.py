@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from numbers import Real
 from pathlib import Path
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, Literal
 
 from ..binding.config import BindingConfig
 from ..speed.config import SpeedConfig
+
+System = Literal["speed", "binding"]
 
 _RATIOS: Final = ("ratio", "cross_attention_ratio", "mlp_ratio", "kv_ratio")
 
@@ -19,7 +22,7 @@ class Preset:
     """What a word stands for.
 
     Attributes:
-        help: one sentence for an artist: what it is for and what it costs.
+        help: for an artist: what it is for and what it costs.
         settings: fields of the config, for any model; what is not named keeps its default.
         source: what it follows, what its figures rest on, and what is not verified.
         families: by model family, the fields that differ there.
@@ -32,10 +35,10 @@ class Preset:
 
 
 @cache
-def read_presets(system: str) -> dict[str, Preset]:
-    """Return the presets of a system, "speed" or "binding", by their words in order."""
+def read_presets(system: System) -> Mapping[str, Preset]:
+    """Return the presets of a system by their words, in order."""
     stored = json.loads(Path(__file__).with_name(f"{system}.json").read_text("utf-8"))
-    return {word: Preset(**what) for word, what in stored.items()}
+    return MappingProxyType({word: Preset(**what) for word, what in stored.items()})
 
 
 SPEED_PRESETS: Final = tuple(read_presets("speed"))
@@ -45,7 +48,7 @@ BINDING_PRESETS: Final = tuple(read_presets("binding"))
 """The words of binding, the config's own defaults first."""
 
 
-def read_preset(system: str, word: str) -> Preset:
+def read_preset(system: System, word: str) -> Preset:
     """Return one preset of a system. Raises `ValueError` for a word that is none of its words."""
     presets = read_presets(system)
     if word not in presets:

@@ -1,4 +1,4 @@
-"""A block of a diffusers UNet made ready to be timed: its twin as it is, and another one that merges."""
+"""A block of a UNet made ready to be timed: its twin as it is, and another one that merges."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The costs of a diffusers UNet's levels, counted on twins of their blocks that have shapes and no values."""
+"""The costs of a UNet's levels, counted on twins of their blocks that have shapes and no values."""
 
 from functools import partial
 from typing import Any
@@ -66,7 +66,7 @@ class BlockCosts:
         return Cost(flops.get_total_flops() * blocks, written.bytes * blocks, scores)
 
     def _new_site(self, grid: Grid, kept: dict[str, int]) -> Site:
-        """Return a place whose parts merge to so many tokens, whatever else the config asks for."""
+        """Return a site whose parts merge to so many tokens, whatever else the config asks for."""
         config, tokens = self._config, grid[0] * grid[1]
         by_asked = {config.tokens_to_merge(tokens, part): count for part, count in kept.items()}
 

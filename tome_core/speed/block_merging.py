@@ -1,4 +1,4 @@
-"""What the blocks of one Transformer2DModel merge around: each part, each block, or all blocks in a row."""
+"""What blocks that are called as diffusers calls its own merge around: each part, each block, or all in a row."""
 
 from torch import nn
 from torch.utils.hooks import RemovableHandle
@@ -15,7 +15,7 @@ _STEPPED_BACK = ("attention", "mlp")  # what merges where a whole block must not
 def install_merging(
     blocks: list[nn.Module], config: SpeedConfig, site: Site, hooks: list[RemovableHandle]
 ) -> list[PartHooks | SpanHooks]:
-    """Hook what the blocks of one Transformer2DModel merge around; return what must be reset when a call breaks off.
+    """Hook what the blocks of one transformer merge around; return what must be reset when a call breaks off.
 
     `hooks` gets each hook as soon as it is there.
     """

@@ -1,4 +1,4 @@
-"""How long a block of a diffusers UNet takes on every token and on merged ones: its twin is run at several sizes."""
+"""How long a block of a UNet takes on every token and on merged ones: its twin is run at several sizes."""
 
 import math
 import time
@@ -34,7 +34,8 @@ def time_level(
     timed as blocks that merge one by one, which is a little more than it takes.
 
     Args:
-        block: one BasicTransformerBlock of the level; neither it nor anything else is changed, no hook of it is called.
+        block: one of the level, called as diffusers calls its own; neither it nor anything else is changed, no hook of
+            it is called.
         surroundings: what the level is like.
         grid: height and width in tokens.
         config, matcher: what merges, and how, as `SpeedState` takes them.

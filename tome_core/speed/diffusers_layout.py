@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from ..errors import UnsupportedModelError
-from ..unet_walk import listed, uncompiled
+from ..unet_walk import module_list, uncompiled
 from .levels import Level, block_parts
 
 _SUPPORTED = "a UNet with down_blocks of BasicTransformerBlocks (SD 1.x, SD 2.x, SDXL), or a pipeline with such a unet"
@@ -73,7 +73,7 @@ def transformer_blocks(module: nn.Module) -> list[nn.Module]:
     """
     if not _is_a(module, "Transformer2DModel"):
         return []
-    return [block for block in listed(module, "transformer_blocks") if _is_a(block, "BasicTransformerBlock")]
+    return [block for block in module_list(module, "transformer_blocks") if _is_a(block, "BasicTransformerBlock")]
 
 
 def _new_level(number: int, downsample: int, transformers: list[nn.Module]) -> Level:
@@ -85,15 +85,15 @@ def _new_level(number: int, downsample: int, transformers: list[nn.Module]) -> L
 def _stages(unet: nn.Module) -> Iterator[tuple[int, nn.Module]]:
     """Yield (downsample, stage) in the order in which the stages run; a ControlNet has no up_blocks."""
     downsample = 1
-    for stage in listed(unet, "down_blocks"):
+    for stage in module_list(unet, "down_blocks"):
         yield downsample, stage
-        downsample *= 2 if listed(stage, "downsamplers") else 1
+        downsample *= 2 if module_list(stage, "downsamplers") else 1
     middle = dict(unet.named_children()).get("mid_block")
     if middle is not None:
         yield downsample, middle
-    for stage in listed(unet, "up_blocks"):
+    for stage in module_list(unet, "up_blocks"):
         yield downsample, stage
-        downsample //= 2 if listed(stage, "upsamplers") else 1
+        downsample //= 2 if module_list(stage, "upsamplers") else 1
 
 
 def _is_a(module: nn.Module, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""The guard on a diffusers UNet: it times a level when a grid first comes, and says what is left out there."""
+"""The guard on a UNet: it times a level when a grid first comes, and says what is left out there."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ _NOTHING: frozenset[str] = frozenset()
 
 @dataclass
 class LevelGuard:
-    """What was timed, and what follows from it, for the life of a handle: by level, grid, device and type.
+    """What was timed, and what follows from it, for the life of a handle or a clone, by level, grid, device and type.
 
     Attributes:
         config: what merges.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..errors import UnsupportedModelError
-from ..unet_walk import Block, listed, original_network, original_stages
+from ..unet_walk import Block, module_list, original_network, original_stages
 from .levels import Level, block_parts
 
 _SUPPORTED = "a UNet of SpatialTransformers (SD 1.x, SD 2.x, SDXL)"
@@ -69,12 +69,14 @@ def find_layout(unet: nn.Module) -> Layout:
     downsamples = sorted({downsample for downsample, *_ in found})
     places, levels = [], []
     for downsample, block, name, transformer in found:
-        blocks = listed(transformer, "transformer_blocks")
+        blocks = module_list(transformer, "transformer_blocks")
         number, first_part = downsamples.index(downsample) + 1, block_parts(blocks[0])[0][0]
         places.append(Place(name, block, number, first_part))
     for number, downsample in enumerate(downsamples, start=1):
         transformers = tuple(transformer for factor, *_, transformer in found if factor == downsample)
-        blocks = tuple(block for transformer in transformers for block in listed(transformer, "transformer_blocks"))
+        blocks = tuple(
+            block for transformer in transformers for block in module_list(transformer, "transformer_blocks")
+        )
         parts = frozenset(part for block in blocks for part, _ in block_parts(block))
         levels.append(Level(number, downsample, transformers, blocks, parts))
     return Layout(tuple(levels), tuple(places), getattr(unet, "label_emb", None) is not None)
@@ -110,5 +112,5 @@ def _transformers(unet: nn.Module) -> Iterator[tuple[int, Block, str, nn.Module]
                 downsample *= 2
             elif kind == "Upsample":
                 downsample //= 2
-            elif kind == "SpatialTransformer" and listed(layer, "transformer_blocks"):
+            elif kind == "SpatialTransformer" and module_list(layer, "transformer_blocks"):
                 yield downsample, block, f"{name}.{place}", layer

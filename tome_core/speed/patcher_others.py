@@ -7,8 +7,9 @@ the projections of an attention (a replace), or inside a block that is merged as
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..unet_walk import Block
 from .compiling import is_compiled
-from .patcher_layout import Block, Place
+from .patcher_layout import Place
 
 Options = dict[str, Any]
 Patch = Callable[..., Any]

@@ -130,7 +130,7 @@ def test_pairs_tell_what_the_guard_expects_beside_what_is_measured(tome, tmp_pat
 
 
 def test_what_the_guard_leaves_out_is_told(tome, monkeypatch):
-    def costs(block, place, grid, config, matcher=None):
+    def costs(block, surroundings, grid, config, matcher=None):
         return LevelTimes({"attention": Curve(1.0)}, {"attention": Curve(1.5)})
 
     monkeypatch.setattr(level_guard, "time_level", costs)

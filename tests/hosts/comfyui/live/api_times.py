@@ -2,26 +2,30 @@
 
     COMFYUI_PATH=~/ComfyUI ~/ComfyUI/venv/bin/python -m tests.hosts.comfyui.live.api_times --preset fast
 
+It needs diffusers beside what ComfyUI has.
+
 Both doors draw the same prompt with the same number of steps, untouched and merged in turn, one after another and never
 at once. ComfyUI's seconds are what ToMe Speed tells of its run; those of diffusers are the pipeline's up to its latent.
 """
 
 import argparse
 import re
+import sys
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 
+import torch
 from tqdm import tqdm
 
-from tests.hosts.comfyui.live.graphs import SPEED, drawing, speed
+from tests.hosts.comfyui.host import missing
+from tests.hosts.comfyui.live.graphs import PROMPT, SPEED, drawing, speed
 from tests.hosts.comfyui.live.server import MODEL_PACK, SUITE, Server
 from tome_core.demo import load_demo
 from tome_core.presets import SPEED_PRESETS, speed_preset
 from tome_core.speed import apply_speed
 
-PROMPT = "a red circle and a blue square"
 STEPS = 20
 
 
@@ -34,22 +38,35 @@ def seconds_in_comfyui(server: Server, preset: str, size: int, seed: int) -> flo
     return float(re.match(r"This run: (\S+) s", told[-1])[1])  # type: ignore[index]
 
 
-def main() -> None:
+def main() -> int:
     """Print the time of the preset over that of `off`, in each door."""
-    parser = argparse.ArgumentParser(prog="python -m tests.hosts.comfyui.live.api_times", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.hosts.comfyui.live.api_times",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--preset", choices=SPEED_PRESETS[1:], default="fast")
     parser.add_argument("--size", type=int, default=512, help="pixels a side")
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()
+    if (reason := missing()) is not None:
+        print(reason)
+        return 2
     pipeline = load_demo()
     pipeline.set_progress_bar_config(disable=True)
     size = {"height": arguments.size, "width": arguments.size}
     seconds: dict[tuple[str, str], list[float]] = {}
 
-    def in_diffusers(preset: str) -> float:
+    def in_diffusers(preset: str, seed: int) -> float:
         with apply_speed(pipeline, speed_preset(preset, "sd1")):
             start = time.perf_counter()
-            pipeline(PROMPT, num_inference_steps=STEPS, output_type="latent", **size)
+            pipeline(
+                PROMPT,
+                num_inference_steps=STEPS,
+                output_type="latent",
+                generator=torch.Generator().manual_seed(seed),
+                **size,
+            )
             return time.perf_counter() - start
 
     packs = {"tome-suite": SUITE, "models-for-tests": MODEL_PACK}
@@ -58,7 +75,7 @@ def main() -> None:
             for preset in ("off", arguments.preset):
                 found = {
                     "ComfyUI": seconds_in_comfyui(server, preset, arguments.size, seed=turn + 1),
-                    "diffusers": in_diffusers(preset),
+                    "diffusers": in_diffusers(preset, turn + 1),
                 }
                 if turn >= 0:  # the first round warms up
                     for door, value in found.items():
@@ -70,7 +87,8 @@ def main() -> None:
             f"{door:10} {arguments.preset} {median(merged):6.2f} s, off {median(plain):6.2f} s: "
             f"x {median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})"
         )
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 Graph = dict[str, Any]
+PROMPT = "a red circle and a blue square"
 SPEED = "5"
 SAMPLER = "6"
 LATENT = "7"
@@ -21,7 +22,7 @@ def drawing(kind: str = "demo", *patches: dict[str, Any], steps: int = 3, size: 
     """
     graph = {
         "1": node("TestModel", kind=kind),
-        "2": node("CLIPTextEncode", text="a red circle and a blue square", clip=["1", 1]),
+        "2": node("CLIPTextEncode", text=PROMPT, clip=["1", 1]),
         "3": node("CLIPTextEncode", text="", clip=["1", 1]),
         "4": node("EmptyLatentImage", width=size, height=size, batch_size=1),
     }
