@@ -10,6 +10,7 @@ from tome_core.evaluation import UNSURE, judge_figures
 from tome_core.evaluation.judge_figures import ABSENT, SEVERAL, agreement, read, table
 from tome_core.evaluation.quality import Method, Model
 from tome_core.evaluation.sampling import Drawn, Settings
+from tome_core.evaluation.suites import load_suite
 
 
 def test_clean_renders_are_read_as_what_they_are():
@@ -55,6 +56,15 @@ def test_agreement_counts_what_person_and_judge_say_of_the_same_picture(drawn_by
     counts = agreement(labels(), Model().checkpoint, tmp_path, 1)
     assert counts == {"both": 0, "person alone": 1, "judge alone": 0, "neither": 1}
     assert json.loads(json.dumps(counts)) == counts
+
+
+def test_labels_may_be_of_a_suite(drawn_by_rule, tmp_path):
+    first, second, *_ = load_suite("two-colours-apart").cases("held-out", 1, 4)
+    given = labels(suite="two-colours-apart", labels={str(first.seed): True, str(second.seed): False})
+    counts = agreement(given, Model().checkpoint, tmp_path, 1)
+    assert sum(counts.values()) == 2
+    with pytest.raises(ValueError, match=r"labels must be of seeds of two-colours-apart, got \['7'\]"):
+        agreement(given | {"labels": {"7": True}}, Model().checkpoint, tmp_path, 1)
 
 
 def test_labels_of_other_weights_or_unknown_seeds_are_refused(drawn_by_rule, tmp_path):

@@ -3,7 +3,8 @@
 Confusion matrices of colours and shapes on clean renders, on damaged ones and on autoencoder round trips; and, with
 `--labels FILE`, its agreement with a person who labelled generated pictures without knowing its verdicts. Such a file
 holds the weights and settings that the pictures came from, and for each seed of `singles` whether the picture follows
-its prompt: {"weights": SHA-256, "settings": {"steps": 20, ...}, "labels": {"1000": true, ...}}.
+its prompt: {"weights": SHA-256, "settings": {"steps": 20, ...}, "labels": {"1000": true, ...}}. With "suite" its seeds
+are those of the held-out prompts of a suite, four each.
 """
 
 import argparse
@@ -29,11 +30,13 @@ from .judge import judge
 from .quality import BASELINE, Easel, Model, Painter, Store
 from .sampling import Settings
 from .scoring import score
+from .suites import load_suite
 
 SIZE: Final = 256  # pixels
 ABSENT: Final = "no object"
 SEVERAL: Final = "several"
 _LABELLED: Final = 500  # of `singles`, which labels may name
+_LABELLED_PROMPTS: Final = 100  # of a suite's, four pictures each
 _DAMAGES: Final[dict[str, tuple[Damage, float]]] = {
     **{f"blurred by {sigma} pixels": (blur, sigma) for sigma in (1, 3, 8)},
     **{f"noise of {sigma}": (add_noise, sigma) for sigma in (0.1, 0.2, 0.5)},
@@ -137,9 +140,12 @@ def agreement(labels: dict[str, Any], checkpoint: Path, folder: Path, processes:
         raise ValueError(f"checkpoint must be the one that was labelled, {labels['weights']}, got {checkpoint}")
     if not labels["labels"]:
         raise ValueError("labels must be of at least one picture, got none")
-    by_seed = {str(case.seed): case for case in singles(_LABELLED)}
+    suite = labels.get("suite")
+    known = singles(_LABELLED) if suite is None else load_suite(suite).cases("held-out", _LABELLED_PROMPTS, 4)
+    by_seed = {str(case.seed): case for case in known}
     if unknown := set(labels["labels"]) - set(by_seed):
-        raise ValueError(f"labels must be of seeds from 1000 to {999 + _LABELLED}, got {sorted(unknown)}")
+        seeds = f"seeds from 1000 to {999 + _LABELLED}" if suite is None else f"seeds of {suite}"
+        raise ValueError(f"labels must be of {seeds}, got {sorted(unknown)}")
     cases = list(by_seed.values())[: 1 + max(list(by_seed).index(seed) for seed in labels["labels"])]
     with Painter(easel, processes) as painter, tqdm(desc="drawing", total=easel.left(BASELINE, cases)) as bar:
         painter.paint(BASELINE, cases, bar.update)
