@@ -31,6 +31,11 @@ def observe(unet, text: str, **shared) -> Probe:
         return probe(unet, new_call(unet, (64, 128), 2))
 
 
+def test_a_list_of_no_methods_is_refused():
+    with pytest.raises(UserError, match="methods must name at least one, got ' , '"):
+        parse_methods(" , ", {})
+
+
 def test_a_list_is_read_with_settings_that_hold_commas():
     methods = parse_methods("ours:levels=1+2,parts=attention+mlp,tomesd, ours,ours", {"ratio": 0.3, "levels": None})
     assert [method.name for method in methods] == ["untouched", "ours:levels=1+2,parts=attention+mlp", "tomesd", "ours"]

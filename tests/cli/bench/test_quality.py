@@ -171,7 +171,10 @@ def test_a_plot_is_drawn(bench, tmp_path):
 
 def test_without_a_disagreement_there_is_no_sheet(bench, tmp_path):
     told = bench("--skip-gate", "--methods", "ours:ratio=0", "--sheet", "sheet.png")
-    assert told.err.splitlines()[-1] == "tome: note: no sheet is written: the methods agree on every picture"
+    assert (
+        told.err.splitlines()[-1]
+        == "tome: note: no sheet is written: the methods agree on which pictures are fully right"
+    )
     assert not (tmp_path / "sheet.png").exists()
 
 

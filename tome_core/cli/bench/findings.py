@@ -104,6 +104,6 @@ class Outputs:
             write_png(self.sheet, sheet)
             written.append(self.sheet)
         elif self.sheet is not None:
-            note("no sheet is written: the methods agree on every picture")
+            note("no sheet is written: the methods agree on which pictures are fully right")
         for path in written:
             print(f"wrote {path}")

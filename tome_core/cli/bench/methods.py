@@ -68,13 +68,18 @@ class Merging:
 
 
 def split_methods(text: str) -> list[str]:
-    """Return the different items of a comma-separated list. One with a "=" and no ":" goes on with that before it."""
+    """Return the different items of a comma-separated list. One with a "=" and no ":" goes on with that before it.
+
+    Raises `UserError` for a list of none.
+    """
     items: list[str] = []
     for item in filter(None, (part.strip() for part in text.split(","))):
         if items and "=" in item and ":" not in item:
             items[-1] += f",{item}"
         else:
             items.append(item)
+    if not items:
+        raise UserError(f"methods must name at least one, got {text!r}")
     return list(dict.fromkeys(items))
 
 
