@@ -33,6 +33,7 @@ def test_results_hold_what_was_run_and_every_method(tome, tmp_path):
         assert method["time_ratio_min"] <= method["time_ratio"] <= method["time_ratio_max"]
         assert len(method["seconds_by_round"]) == len(method["wall_seconds_by_round"]) == 2
     assert SpeedConfig(**ours["config"]) == SpeedConfig(ratio=0.25)
+    assert untouched["peak_bytes"] >= more["peak_bytes"] > 0
     assert more["tokens"][1] == {"level": 2, "attention": [12], "cross_attention": [16], "mlp": [12]}
 
 
@@ -54,6 +55,21 @@ def test_a_method_that_merges_nothing_is_told_as_such(tome, tmp_path):
     told = tome(*QUICK, "--methods", "ours:levels=4", "--json", "a.json")
     assert "tome: note: ours:levels=4 merges nothing on this model at this size" in told.err
     assert not json.loads((tmp_path / "a.json").read_text())["methods"][1]["merges"]
+
+
+def test_a_method_that_merges_keys_alone_is_not_told_to_merge_nothing(tome, tmp_path):
+    told = tome(*QUICK, "--methods", "ours:ratio=0,kv_ratio=0.5", "--json", "a.json")
+    assert (told.code, told.err) == (0, "")
+    assert json.loads((tmp_path / "a.json").read_text())["methods"][1]["merges"]
+
+
+def test_a_method_that_merges_in_a_part_of_the_run_is_told_with_its_gain_over_all_of_it(tome, tmp_path):
+    told = tome(*QUICK, "--methods", "ours,ours:start_percent=0.25", "--json", "a.json")
+    _, whole, part = json.loads((tmp_path / "a.json").read_text())["methods"]
+    assert whole["run_time_ratio"] == pytest.approx(whole["time_ratio"])
+    assert part["run_time_ratio"] == pytest.approx(0.25 + 0.75 * part["time_ratio"])
+    sentence = f"ours:start_percent=0.25 merges in 75% of a run: x {part['run_time_ratio']:.3f} over all of its steps"
+    assert told.err == f"tome: note: {sentence}\n"
 
 
 def test_what_cannot_take_part_is_left_out_with_one_sentence(tome, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""What a method really does to a model, as the model sees it: the tokens that reach each part, and the output."""
+"""What a method really does to a model, as the model sees it: the tokens that reach each part, output and memory."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,29 +11,39 @@ from ...speed.diffusers_calls import Args, Kwargs, argument
 from ...speed.diffusers_layout import find_levels
 from ...speed.flops import flop_counter
 from ...speed.levels import block_parts
+from .memory import peak_memory
 
 Tokens = dict[int, dict[str, set[int]]]  # level -> part -> the counts of tokens that its blocks got
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One observed call: its output in float32 on the CPU, the tokens that reached each part, its multiply-adds x 2."""
+    """One observed call.
+
+    Attributes:
+        output: in float32 on the CPU.
+        tokens: those that reached each part.
+        flops: its multiply-adds, times 2.
+        peak_bytes: the most memory that it took at once, beside the model and what else was there.
+    """
 
     output: Tensor
     tokens: Tokens
     flops: int
+    peak_bytes: int
 
     def merges(self, untouched: "Probe") -> bool:
-        """Return whether any part got other tokens than in the untouched model."""
-        return self.tokens != untouched.tokens
+        """Return whether any part got other tokens, or fewer keys, than in the untouched model."""
+        return self.tokens != untouched.tokens or self.flops != untouched.flops
 
 
 def probe(unet: nn.Module, call: Callable[[], Tensor]) -> Probe:
     """Run one call under observation."""
     tokens: Tokens = {}
-    with _counted(unet, tokens), flop_counter() as flops:
+    device = next(unet.parameters()).device
+    with _counted(unet, tokens), peak_memory(device) as peak, flop_counter() as flops:
         output = call()
-    return Probe(output.float().cpu(), tokens, flops.get_total_flops())
+    return Probe(output.float().cpu(), tokens, flops.get_total_flops(), peak.bytes)
 
 
 @contextmanager

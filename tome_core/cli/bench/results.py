@@ -55,6 +55,16 @@ class Result:
         return median(self.ratios)
 
     @property
+    def share_of_run(self) -> float:
+        """The part of a sampling run in which the method merges, 0 to 1."""
+        return self.method.config.end_percent - self.method.config.start_percent
+
+    @property
+    def run_time_ratio(self) -> float:
+        """Time of a whole run over the untouched model's, reckoned from calls that merge: steps are evenly spaced."""
+        return 1 - self.share_of_run * (1 - self.time_ratio)
+
+    @property
     def flop_ratio(self) -> float:
         """Multiply-adds of the call over the untouched model's."""
         return self.probe.flops / (self.untouched or self).probe.flops
@@ -88,6 +98,7 @@ class Result:
             "time_ratio": self.time_ratio,
             "time_ratio_min": ratio.least,
             "time_ratio_max": ratio.most,
+            "run_time_ratio": self.run_time_ratio,
             "seconds": median(self.seconds),
             "seconds_by_round": self.seconds,
             "wall_seconds_by_round": [time.wall for time in self.times],
@@ -99,6 +110,7 @@ class Result:
             "time_ceiling_ratio": None if self.ceiling is None else self.ceiling.time_ratio,
             "share_of_ceiling_gain": self.share_of_ceiling_gain,
             "overhead_share": self.overhead_share,
+            "peak_bytes": self.probe.peak_bytes,
             "tokens": [
                 {"level": level, **{part: sorted(counts) for part, counts in parts.items()}}
                 for level, parts in self.probe.tokens.items()
@@ -108,7 +120,7 @@ class Result:
 
 def results_table(results: Sequence[Result]) -> str:
     """Return two tables with one line a method: times and deviations, and how many tokens reach which parts."""
-    head = ["time", results[0].clock.unit, "ratio", "spread", "operations", "deviation"]
+    head = ["time", results[0].clock.unit, "ratio", "spread", "operations", "deviation", "peak memory"]
     has_ceilings = any(result.ceiling is not None for result in results)
     head += ["ceiling", "gain reached", "spent on merging"] if has_ceilings else []
     rows = [_times(result)[: len(head)] for result in results]
@@ -123,13 +135,13 @@ def results_table(results: Sequence[Result]) -> str:
 
 def _times(result: Result) -> list[str]:
     ratio = spread(result.ratios)
-    seconds = f"{median(result.seconds):.3g}"
+    seconds, memory = f"{median(result.seconds):.3g}", f"{result.probe.peak_bytes / 2**20:.0f} MiB"
     if result.method.kind == UNTOUCHED:
-        return [result.method.name, seconds, "1", *[""] * 6]
+        return [result.method.name, seconds, "1", "", "", "", memory, "", "", ""]
     figures = [f"x {ratio.median:.3f}", f"{ratio.least:.3f} to {ratio.most:.3f}", f"x {result.flop_ratio:.3f}"]
     ceiling = "" if result.ceiling is None else f"x {result.ceiling.time_ratio:.3f}"
     shares = ["" if x is None else f"{x:.1%}" for x in (result.share_of_ceiling_gain, result.overhead_share)]
-    return [result.method.name, seconds, *figures, f"{result.deviation:.4f}", ceiling, *shares]
+    return [result.method.name, seconds, *figures, f"{result.deviation:.4f}", memory, ceiling, *shares]
 
 
 def _demo(result: Result) -> list[str]:
