@@ -67,7 +67,7 @@ def test_the_sheet_has_a_row_a_prompt_and_a_column_a_ratio(tome, tmp_path, monke
 
 
 def test_a_table_and_the_file_to_open_are_told(tome, tmp_path):
-    told = tome(*QUICK, "--prompts", "a red square")
+    told = tome(*QUICK, "--ratios", "0.5,0.75", "--prompts", "a red square")
     head, untouched, half, most, *rest = told.out.splitlines()
     assert head.split() == ["CPU", "seconds", "time", "tokens", "at", "level", "1", "PSNR", "latent", "deviation"]
     assert untouched.split()[0] == "untouched"
@@ -76,6 +76,27 @@ def test_a_table_and_the_file_to_open_are_told(tome, tmp_path):
     path = tmp_path / "tome-demo" / "grid.png"
     assert rest[-1] == "Open tome-demo/grid.png"
     assert Image.open(path).width > 3 * 240
+
+
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [
+        ({"attention": 64}, "64"),
+        ({"attention": 32, "mlp": 48}, "64 -> 32"),
+        ({"attention": 32, "keys": 16}, "64 -> 32, 16 keys"),
+        ({"attention": 64, "keys": 16}, "64, 16 keys"),
+        ({"keys": 16}, "64, 16 keys"),
+    ],
+)
+def test_keys_are_told_apart_from_tokens(kept, told):
+    assert comparison.Tokens.of(64, kept).told("{before}", "{before} -> {after}") == told
+
+
+def test_with_nothing_named_there_is_a_column_a_preset(tome, tmp_path):
+    assert tome(*QUICK, "--steps", 4, "--prompts", "a red square", "--strength", 0.5).code == 0
+    columns = json.loads((tmp_path / "tome-demo" / "report.json").read_text())["columns"]
+    assert [column["name"] for column in columns] == ["untouched", "gentle x 0.5", "balanced x 0.5", "fast x 0.5"]
+    assert all(column["latent_deviation"] > 0 for column in columns[1:])
 
 
 def test_an_interrupt_keeps_the_rows_that_are_whole(tome, tmp_path, monkeypatch):

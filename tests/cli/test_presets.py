@@ -62,7 +62,7 @@ def test_the_sheet_of_the_demo_has_a_column_a_preset(tome, tmp_path):
     [
         (("--preset", "gentle,turbo"), "--preset must be among off, gentle, balanced, fast, got 'turbo'"),
         (("--preset", "fast", "--ratios", "0.5"), "ratios must be left out beside preset"),
-        (("--strength", 0.5), "strength must go with a preset"),
+        (("--levels", "1", "--strength", 0.5), "strength must go with a preset"),
     ],
 )
 def test_a_mistake_in_the_demo_is_told_before_any_picture(tome, tmp_path, words, sentence):

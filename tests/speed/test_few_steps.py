@@ -1,5 +1,6 @@
 """Runs of one to eight steps without guidance, as distilled models have them (LCM, Lightning, Turbo)."""
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from diffusers import EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, LCMScheduler
 from torch import Tensor
 
+from tome_core.presets import speed_preset
 from tome_core.speed import SpeedConfig, SpeedReport, apply_speed
 from tome_core.speed.estimate import _latent
 
@@ -89,3 +91,11 @@ def test_a_part_of_the_run_without_a_step_merges_nothing_and_says_so(new_unet, n
         start, end = settings.get("start_percent", 0), settings.get("end_percent", 1)
         sentence = f"no step of a run of {steps} is between start_percent {start} and end_percent {end}"
         assert report.notes == ([] if merged else [f"{sentence}: nothing merges in it"])
+
+
+@pytest.mark.parametrize(("steps", "merged"), [(1, 0), (2, 1), (4, 2), (8, 5)])
+@pytest.mark.parametrize("word", ["gentle", "balanced", "fast"])
+def test_a_preset_leaves_the_steps_alone_that_decide_the_composition(new_unet, new_inputs, word, steps, merged):
+    _, _, report = sample(new_unet(), new_inputs(), "Lightning", steps, **asdict(speed_preset(word)))
+    assert (report.merged_calls, report.untouched_calls) == (merged, steps - merged)
+    assert any("nothing merges in it" in sentence for sentence in report.notes) == (merged == 0)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,25 @@ from .table import table
 Row = tuple[Request, int]  # what to draw, and its seed
 
 
+class Tokens(NamedTuple):
+    """How many tokens a level has, how many of them the part that merges most runs on, and on how many keys."""
+
+    before: int
+    after: int
+    keys: int
+
+    @classmethod
+    def of(cls, before: int, kept: dict[str, int]) -> "Tokens":
+        """Return them from the tokens that a report has for each part, "keys" among them."""
+        after = min((count for part, count in kept.items() if part != "keys"), default=before)
+        return cls(before, after, kept.get("keys", after))
+
+    def told(self, untouched: str, merged: str) -> str:
+        """Return such as "1024 -> 512, 256 keys", by patterns for what is before the comma."""
+        first = (untouched if self.after == self.before else merged).format(before=self.before, after=self.after)
+        return first if self.keys == self.after else f"{first}, {self.keys} keys"
+
+
 @dataclass
 class Column:
     """One setting and what came of it, row by row; `report` is of the last row."""
@@ -34,12 +53,10 @@ class Column:
     drawn: list[Drawn] = field(default_factory=list)
 
     @property
-    def tokens(self) -> dict[int, tuple[int, int]]:
-        """Level -> tokens before and after, of the levels that were met."""
+    def tokens(self) -> dict[int, Tokens]:
+        """Level -> its tokens, of the levels that were met."""
         grids = {level.level: next(iter(level.kept.items()), None) for level in self.report.levels}
-        return {
-            level: (grid[0][0] * grid[0][1], min(grid[1].values())) for level, grid in grids.items() if grid is not None
-        }
+        return {level: Tokens.of(grid[0][0] * grid[0][1], grid[1]) for level, grid in grids.items() if grid is not None}
 
 
 @dataclass
@@ -111,7 +128,7 @@ class Comparison:
     def _table_row(self, column: Column, levels: list[int]) -> list[str]:
         decibels, deviation = _deviations(column, self.columns[0])
         tokens = [self._tokens(column).get(level) for level in levels]
-        cells = [f"{pair[0]} -> {pair[1]}" if pair and pair[0] != pair[1] else str((pair or "-")[0]) for pair in tokens]
+        cells = ["-" if found is None else found.told("{before}", "{before} -> {after}") for found in tokens]
         away = [f"{decibels:.1f} dB" if math.isfinite(decibels) else "equal", f"{deviation:.4f}"]
         is_first = column is self.columns[0]
         timing = [f"{self.seconds(column):.2f}", "1" if is_first else f"x {self.time_ratio(column):.2f}"]
@@ -121,17 +138,17 @@ class Comparison:
         tokens = self._tokens(column)
         lines = [
             (f"level {level}: " if len(tokens) > 1 else "")
-            + (f"{after} of {before} tokens" if after != before else f"{before} tokens")
-            for level, (before, after) in tokens.items()
+            + found.told("{before} tokens", "{after} of {before} tokens")
+            for level, found in tokens.items()
         ]
         return (*lines, f"{self.seconds(column):.2f} {self.clock.unit} a picture")
 
-    def _tokens(self, column: Column) -> dict[int, tuple[int, int]]:
+    def _tokens(self, column: Column) -> dict[int, Tokens]:
         """Return a column's tokens; an untouched model tells none, so there the other columns say what it has."""
         if not column.config.is_neutral:
             return column.tokens
-        met = {level: pair for other in self.columns for level, pair in other.tokens.items()}
-        return {level: (before, before) for level, (before, _) in sorted(met.items())}
+        met = {level: found.before for other in self.columns for level, found in other.tokens.items()}
+        return {level: Tokens(before, before, before) for level, before in sorted(met.items())}
 
 
 def name_of(config: SpeedConfig) -> str:

@@ -9,6 +9,7 @@ import torch
 
 from .. import __version__
 from ..demo import DEMO_GUIDANCE, DEMO_PROMPTS, untaught_words
+from ..presets import SPEED_PRESETS
 from ..speed import SpeedConfig
 from .arguments import add_device, add_sampling, numbers
 from .comparison import Comparison, compare, name_of
@@ -23,12 +24,12 @@ from .settings import add_settings
 
 DESCRIPTION: Final = """\
 Draw a sheet of pictures with the small model that comes with this package: one row a prompt, first untouched,
-then with merged tokens. Takes under a minute on two processor cores, and leaves two files in a folder:
+then with merged tokens by each preset. Takes about a minute on two processor cores, and leaves two files in a folder:
 grid.png to look at, and report.json with every figure."""
 EXAMPLES: Final = """\
 examples:
   tome demo
-  tome demo --preset gentle,balanced,fast
+  tome demo --preset fast --strength 0.5
   tome demo --ratios 0.3,0.5,0.7 --levels 1,2
   tome demo --prompts "a green star" "a red circle and a blue square" --seed 7 --out shapes"""
 _SETTINGS: Final = ("levels", "parts", "matching", "metric")
@@ -45,7 +46,8 @@ def add_arguments(parser: Parser) -> None:
         "--ratios",
         type=numbers,
         metavar="R,...",
-        help="shares of the tokens to merge, one column each beside the untouched one; default 0.5,0.75",
+        help="shares of the tokens to merge, one column each beside the untouched one; default the "
+        "presets, or 0.5,0.75 where a setting below is named",
     )
     group.add_argument("--out", type=Path, default=Path("tome-demo"), metavar="FOLDER", help="default ./%(default)s")
     add_sampling(parser, steps=20)
@@ -75,14 +77,15 @@ def execute(arguments: argparse.Namespace) -> int:
 def _configs(arguments: argparse.Namespace) -> list[tuple[str, SpeedConfig]]:
     """Return what each column merges, with its name: one preset each, or one ratio."""
     shared = {name: getattr(arguments, name) for name in _SETTINGS}
-    if arguments.preset is None:
-        choices = [
-            Choice({"ratio": ratio, **shared}, None, arguments.strength) for ratio in arguments.ratios or _RATIOS
-        ]
-    elif arguments.ratios is None:
-        choices = [Choice(shared, word, arguments.strength) for word in arguments.preset]
-    else:
+    ratios, words, strength = arguments.ratios, arguments.preset, arguments.strength
+    if ratios is not None and words is not None:
         raise UserError("ratios must be left out beside preset: both say what a column merges")
+    if ratios is None and words is None and not any(shared.values()):
+        words = SPEED_PRESETS[1:]
+    if words is None:
+        choices = [Choice({"ratio": ratio, **shared}, None, strength) for ratio in ratios or _RATIOS]
+    else:
+        choices = [Choice(shared, word, strength) for word in words]
     configs = [choice.config(_FAMILY) for choice in choices]
     return [(choice.name or name_of(config), config) for choice, config in zip(choices, configs, strict=True)]
 

@@ -79,7 +79,12 @@ class SpeedConfig:
         unit="seed",
     )
     start_percent: float = setting(
-        0.0, "Merge from this point of the sampling run on.", min=0.0, max=1.0, step=0.01, unit="fraction of the run"
+        0.0,
+        "Merge from this point of the sampling run on. Up to 0.2 or 0.3 the composition is decided.",
+        min=0.0,
+        max=1.0,
+        step=0.01,
+        unit="fraction of the run",
     )
     end_percent: float = setting(
         1.0, "Merge up to this point of the sampling run.", min=0.0, max=1.0, step=0.01, unit="fraction of the run"

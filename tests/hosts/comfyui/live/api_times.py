@@ -1,11 +1,13 @@
 """What a word gains on the demo model, through ComfyUI's API beside diffusers.
 
-    COMFYUI_PATH=~/ComfyUI ~/ComfyUI/venv/bin/python -m tests.hosts.comfyui.live.api_times --preset fast
+    COMFYUI_PATH=~/ComfyUI COMFYUI_PYTHON=~/ComfyUI/venv/bin/python \\
+      .venv/bin/python -m tests.hosts.comfyui.live.api_times --preset fast
 
-It needs diffusers beside what ComfyUI has.
+It needs diffusers and aiohttp where it runs itself.
 
 Both doors draw the same prompt with the same number of steps, untouched and merged in turn, one after another and never
-at once. ComfyUI's seconds are what ToMe Speed tells of its run; those of diffusers are the pipeline's up to its latent.
+at once, with PyTorch's attention. ComfyUI's seconds are what ToMe Speed tells of its run; those of diffusers are the
+pipeline's up to its latent. --own-attention leaves ComfyUI the one that it chooses on this machine.
 """
 
 import argparse
@@ -48,6 +50,7 @@ def main() -> int:
     parser.add_argument("--preset", choices=SPEED_PRESETS[1:], default="fast")
     parser.add_argument("--size", type=int, default=512, help="pixels a side")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--own-attention", action="store_true", help="let ComfyUI choose its attention")
     arguments = parser.parse_args()
     if (reason := missing()) is not None:
         print(reason)
@@ -70,7 +73,8 @@ def main() -> int:
             return time.perf_counter() - start
 
     packs = {"tome-suite": SUITE, "models-for-tests": MODEL_PACK}
-    with tempfile.TemporaryDirectory() as base, Server(Path(base), packs) as server:
+    options = [] if arguments.own_attention else ["--use-pytorch-cross-attention"]
+    with tempfile.TemporaryDirectory() as base, Server(Path(base), packs, *options) as server:
         for turn in tqdm(range(-1, arguments.repeats), desc="rounds"):
             for preset in ("off", arguments.preset):
                 found = {

@@ -42,10 +42,13 @@ class Run:
 
 
 class Server:
-    """Starts ComfyUI with the packs given, linked into a base directory; use in `with`."""
+    """Starts ComfyUI with the packs given, linked into a base directory; use in `with`.
 
-    def __init__(self, base: Path, packs: dict[str, Path]) -> None:
-        self.base = base
+    COMFYUI_PYTHON names the Python that it runs in, where that is not this one. `options` are more of its own.
+    """
+
+    def __init__(self, base: Path, packs: dict[str, Path], *options: str) -> None:
+        self.base, self._options = base, options
         for name in ("custom_nodes", "models", "input", "output", "temp", "user"):
             (base / name).mkdir(parents=True, exist_ok=True)
         for name, folder in packs.items():
@@ -60,7 +63,8 @@ class Server:
 
     def __enter__(self) -> Server:
         options = "--cpu --disable-auto-launch --disable-api-nodes --database-url sqlite:///:memory:".split()
-        command = [sys.executable, str(HERE / "start.py"), os.environ["COMFYUI_PATH"], *options]
+        python = os.environ.get("COMFYUI_PYTHON", sys.executable)
+        command = [python, str(HERE / "start.py"), os.environ["COMFYUI_PATH"], *options, *self._options]
         command += ["--port", str(self.port), "--base-directory", str(self.base)]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
         self.log = self.base / "server.log"
