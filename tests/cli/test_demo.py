@@ -86,10 +86,17 @@ def test_a_table_and_the_file_to_open_are_told(tome, tmp_path):
         ({"attention": 32, "keys": 16}, "64 -> 32, 16 keys"),
         ({"attention": 64, "keys": 16}, "64, 16 keys"),
         ({"keys": 16}, "64, 16 keys"),
+        ({"attention": 32, "mlp": 16, "keys": 32}, "64 -> 16"),
     ],
 )
 def test_keys_are_told_apart_from_tokens(kept, told):
-    assert comparison.Tokens.of(64, kept).told("{before}", "{before} -> {after}") == told
+    assert comparison._cell(comparison.LevelTokens.of(64, kept)) == told
+
+
+def test_a_setting_that_is_named_turns_presets_into_ratios(tome, tmp_path):
+    assert tome(*QUICK, "--metric", "latent", "--prompts", "a red square").code == 0
+    columns = json.loads((tmp_path / "tome-demo" / "report.json").read_text())["columns"]
+    assert [column["name"] for column in columns] == ["untouched", "ratio 0.5", "ratio 0.75"]
 
 
 def test_with_nothing_named_there_is_a_column_a_preset(tome, tmp_path):

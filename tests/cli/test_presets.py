@@ -83,7 +83,7 @@ def test_help_tells_what_each_preset_is_for(tome, command, monkeypatch):
 def test_a_benchmark_of_a_preset_stores_its_name_and_what_it_came_to(tome, tmp_path):
     methods = "ours:preset=fast,strength=0.5,ours:preset=fast,ratio=0.25,ours"
     told = tome("bench", "speed", "--size", 64, "--repeats", 1, "--methods", methods, "--json", "a.json")
-    assert told.code == 0
+    assert (told.code, told.err) == (0, "")
     _, half, own, plain = json.loads((tmp_path / "a.json").read_text())["methods"]
     assert [(method["preset"], method["strength"]) for method in (half, own, plain)] == [
         ("fast", 0.5),

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tests.hosts.comfyui import host as comfyui
 from tome_core.errors import UnsupportedModelError
 from tome_core.speed import SpeedConfig
 from tome_core.speed.patcher import find_family, patch_speed
@@ -171,6 +172,8 @@ def test_a_run_that_fails_is_told_and_leaves_nothing(host, form, traces):
 
 @pytest.mark.parametrize("other", [{"ratio": 0}, {"ratio": 0.3, "parts": ("mlp",)}, {"parts": "stack"}])
 def test_two_clones_in_two_threads_do_not_disturb_each_other(host, other):
+    if host is comfyui:
+        pytest.skip("ComfyUI keeps the patcher of its run on the model: two at once fail there without us, too")
     model = host.new_model()
     clones = [patch_speed(model, SpeedConfig(**form))[0] for form in ({"parts": "block", "refresh": 2}, other)]
     alone = [host.sample(clone, steps=6) for clone in clones]

@@ -24,23 +24,24 @@ from .table import table
 Row = tuple[Request, int]  # what to draw, and its seed
 
 
-class Tokens(NamedTuple):
-    """How many tokens a level has, how many of them the part that merges most runs on, and on how many keys."""
+class LevelTokens(NamedTuple):
+    """How many tokens a level has, the fewest that a part runs on, and the keys where they are fewer than queries."""
 
     before: int
     after: int
-    keys: int
+    keys: int | None = None
 
     @classmethod
-    def of(cls, before: int, kept: dict[str, int]) -> "Tokens":
+    def of(cls, before: int, kept: dict[str, int]) -> "LevelTokens":
         """Return them from the tokens that a report has for each part, "keys" among them."""
         after = min((count for part, count in kept.items() if part != "keys"), default=before)
-        return cls(before, after, kept.get("keys", after))
+        keys = kept.get("keys", before)
+        return cls(before, after, keys if keys < kept.get("attention", before) else None)
 
-    def told(self, untouched: str, merged: str) -> str:
-        """Return such as "1024 -> 512, 256 keys", by patterns for what is before the comma."""
-        first = (untouched if self.after == self.before else merged).format(before=self.before, after=self.after)
-        return first if self.keys == self.after else f"{first}, {self.keys} keys"
+    @property
+    def keys_told(self) -> str:
+        """Such as ", 256 keys"; empty where keys are as many as what asks them."""
+        return "" if self.keys is None else f", {self.keys} keys"
 
 
 @dataclass
@@ -53,10 +54,12 @@ class Column:
     drawn: list[Drawn] = field(default_factory=list)
 
     @property
-    def tokens(self) -> dict[int, Tokens]:
+    def tokens(self) -> dict[int, LevelTokens]:
         """Level -> its tokens, of the levels that were met."""
         grids = {level.level: next(iter(level.kept.items()), None) for level in self.report.levels}
-        return {level: Tokens.of(grid[0][0] * grid[0][1], grid[1]) for level, grid in grids.items() if grid is not None}
+        return {
+            level: LevelTokens.of(grid[0][0] * grid[0][1], grid[1]) for level, grid in grids.items() if grid is not None
+        }
 
 
 @dataclass
@@ -128,7 +131,7 @@ class Comparison:
     def _table_row(self, column: Column, levels: list[int]) -> list[str]:
         decibels, deviation = _deviations(column, self.columns[0])
         tokens = [self._tokens(column).get(level) for level in levels]
-        cells = ["-" if found is None else found.told("{before}", "{before} -> {after}") for found in tokens]
+        cells = ["-" if found is None else _cell(found) for found in tokens]
         away = [f"{decibels:.1f} dB" if math.isfinite(decibels) else "equal", f"{deviation:.4f}"]
         is_first = column is self.columns[0]
         timing = [f"{self.seconds(column):.2f}", "1" if is_first else f"x {self.time_ratio(column):.2f}"]
@@ -138,17 +141,24 @@ class Comparison:
         tokens = self._tokens(column)
         lines = [
             (f"level {level}: " if len(tokens) > 1 else "")
-            + found.told("{before} tokens", "{after} of {before} tokens")
+            + (f"{found.after} of " if found.after < found.before else "")
+            + f"{found.before} tokens{found.keys_told}"
             for level, found in tokens.items()
         ]
         return (*lines, f"{self.seconds(column):.2f} {self.clock.unit} a picture")
 
-    def _tokens(self, column: Column) -> dict[int, Tokens]:
+    def _tokens(self, column: Column) -> dict[int, LevelTokens]:
         """Return a column's tokens; an untouched model tells none, so there the other columns say what it has."""
         if not column.config.is_neutral:
             return column.tokens
         met = {level: found.before for other in self.columns for level, found in other.tokens.items()}
-        return {level: Tokens(before, before, before) for level, before in sorted(met.items())}
+        return {level: LevelTokens(before, before) for level, before in sorted(met.items())}
+
+
+def _cell(tokens: LevelTokens) -> str:
+    """Return such as "1024 -> 512, 256 keys"."""
+    merged = f" -> {tokens.after}" if tokens.after < tokens.before else ""
+    return f"{tokens.before}{merged}{tokens.keys_told}"
 
 
 def name_of(config: SpeedConfig) -> str:

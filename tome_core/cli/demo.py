@@ -47,7 +47,7 @@ def add_arguments(parser: Parser) -> None:
         type=numbers,
         metavar="R,...",
         help="shares of the tokens to merge, one column each beside the untouched one; default the "
-        "presets, or 0.5,0.75 where a setting below is named",
+        "presets, or 0.5,0.75 where levels, parts, matching or metric is named",
     )
     group.add_argument("--out", type=Path, default=Path("tome-demo"), metavar="FOLDER", help="default ./%(default)s")
     add_sampling(parser, steps=20)
@@ -80,7 +80,7 @@ def _configs(arguments: argparse.Namespace) -> list[tuple[str, SpeedConfig]]:
     ratios, words, strength = arguments.ratios, arguments.preset, arguments.strength
     if ratios is not None and words is not None:
         raise UserError("ratios must be left out beside preset: both say what a column merges")
-    if ratios is None and words is None and not any(shared.values()):
+    if ratios is None and words is None and all(value is None for value in shared.values()):
         words = SPEED_PRESETS[1:]
     if words is None:
         choices = [Choice({"ratio": ratio, **shared}, None, strength) for ratio in ratios or _RATIOS]

@@ -80,7 +80,7 @@ class SpeedConfig:
     )
     start_percent: float = setting(
         0.0,
-        "Merge from this point of the sampling run on. Up to 0.2 or 0.3 the composition is decided.",
+        "Merge from this point of the sampling run on. Later keeps more of the composition, and gains less.",
         min=0.0,
         max=1.0,
         step=0.01,

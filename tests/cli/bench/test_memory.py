@@ -36,3 +36,14 @@ def test_what_was_there_before_does_not_count():
     with peak_memory(CPU) as again:
         del x[0]
     assert again.bytes == 0
+
+
+def test_a_cuda_device_tells_its_own_peak_beyond_what_was_there(monkeypatch):
+    reset = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset.append)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1000)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 1700)
+    device = torch.device("cuda", 0)
+    with peak_memory(device) as peak:
+        assert reset == [device]
+    assert peak.bytes == 700

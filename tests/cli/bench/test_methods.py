@@ -52,8 +52,8 @@ def test_what_cannot_be_read_is_told():
         parse("hypertile")
 
 
-def reach(attention: int, others: int) -> dict[str, set[int]]:
-    return {"attention": {attention}, "cross_attention": {others}, "mlp": {others}}
+def reach(attention: int, others: int, keys: int | None = None) -> dict[str, set[int]]:
+    return {"attention": {attention}, "cross_attention": {others}, "mlp": {others}, "keys": {keys or attention}}
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,8 @@ def reach(attention: int, others: int) -> dict[str, set[int]]:
         (f"ours:levels=1+2,{EVERY_PART}", {1: reach(64, 64), 2: reach(16, 16)}),
         (f"tomesd:levels=1+2,{EVERY_PART}", {1: reach(64, 64), 2: reach(16, 16)}),
         ("tomesd:ratio=0.75,stride=2x4", {1: reach(32, 128)}),
+        ("ours:kv_ratio=0.75", {1: reach(64, 128, keys=32)}),
+        ("todo", {1: reach(128, 128, keys=32)}),
     ],
 )
 def test_the_tokens_that_reach_each_part_are_seen(new_unet, text, expected):

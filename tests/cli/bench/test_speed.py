@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tome_core.cli.bench import course, on_demo
+from tome_core.cli.machine import Seconds
 from tome_core.evaluation.sampling import Settings
 from tome_core.evaluation.suites import load_suite
 from tome_core.speed import Curve, LevelTimes, SpeedConfig, level_guard
@@ -33,8 +34,7 @@ def test_results_hold_what_was_run_and_every_method(tome, tmp_path):
         assert method["time_ratio_min"] <= method["time_ratio"] <= method["time_ratio_max"]
         assert len(method["seconds_by_round"]) == len(method["wall_seconds_by_round"]) == 2
     assert SpeedConfig(**ours["config"]) == SpeedConfig(ratio=0.25)
-    assert untouched["peak_bytes"] >= more["peak_bytes"] > 0
-    assert more["tokens"][1] == {"level": 2, "attention": [12], "cross_attention": [16], "mlp": [12]}
+    assert more["tokens"][1] == {"level": 2, "attention": [12], "cross_attention": [16], "mlp": [12], "keys": [12]}
 
 
 def test_times_and_tokens_are_told(tome):
@@ -61,15 +61,27 @@ def test_a_method_that_merges_keys_alone_is_not_told_to_merge_nothing(tome, tmp_
     told = tome(*QUICK, "--methods", "ours:ratio=0,kv_ratio=0.5", "--json", "a.json")
     assert (told.code, told.err) == (0, "")
     assert json.loads((tmp_path / "a.json").read_text())["methods"][1]["merges"]
+    assert told.out.splitlines()[-1].split()[1:4] == ["32", "in", "keys"]
 
 
-def test_a_method_that_merges_in_a_part_of_the_run_is_told_with_its_gain_over_all_of_it(tome, tmp_path):
-    told = tome(*QUICK, "--methods", "ours,ours:start_percent=0.25", "--json", "a.json")
+def test_a_method_that_merges_in_a_part_of_the_run_is_told_with_its_gain_over_all_of_it(tome, tmp_path, monkeypatch):
+    def half(ways, call, rounds, clock, on_call):
+        return [[Seconds(2.0, 2.0), *[Seconds(1.0, 1.0)] * (len(ways) - 1)]] * rounds, True
+
+    monkeypatch.setattr(course, "take_turns", half)
+    told = tome(*QUICK, "--methods", "ours,ours:start_percent=0.2,end_percent=0.9", "--json", "a.json")
+    assert (told.code, told.err) == (0, "")
     _, whole, part = json.loads((tmp_path / "a.json").read_text())["methods"]
-    assert whole["run_time_ratio"] == pytest.approx(whole["time_ratio"])
-    assert part["run_time_ratio"] == pytest.approx(0.25 + 0.75 * part["time_ratio"])
-    sentence = f"ours:start_percent=0.25 merges in 75% of a run: x {part['run_time_ratio']:.3f} over all of its steps"
-    assert told.err == f"tome: note: {sentence}\n"
+    assert (whole["run_time_ratio"], part["run_time_ratio"]) == (0.5, pytest.approx(0.65))
+    assert [line.split()[-1] for line in told.out.splitlines()[1:5]] == ["run", "1", "0.500", "0.650"]
+
+
+@pytest.mark.parametrize(("part", "told_part"), [("start_percent=0.6", "0.6 to 1"), ("end_percent=0.4", "0 to 0.4")])
+def test_a_method_that_does_not_merge_where_the_timed_call_is_is_told_as_such(tome, tmp_path, part, told_part):
+    told = tome(*QUICK, "--methods", f"ours:{part}", "--json", "a.json")
+    sentence = f"merges from {told_part} of a run: the call that is timed is at 0.5, where it merges nothing"
+    assert told.err == f"tome: note: ours:{part} {sentence}\n"
+    assert json.loads((tmp_path / "a.json").read_text())["methods"][1]["run_time_ratio"] is None
 
 
 def test_what_cannot_take_part_is_left_out_with_one_sentence(tome, tmp_path, monkeypatch):
@@ -121,6 +133,7 @@ def test_a_ceiling_tells_how_much_of_the_possible_gain_is_reached(tome, tmp_path
     assert block["time_ceiling_ratio"] > 0
     assert 0 < block["overhead_share"] < 1
     assert todo["flop_ratio"] < 1
+    assert 0 < block["peak_bytes"] < untouched["peak_bytes"]
     for other in (todo, tomesd):  # a strided slice is its own ceiling
         assert (other["time_ceiling_ratio"], other["share_of_ceiling_gain"], other["overhead_share"]) == (None,) * 3
     assert "gain reached" in told.out

@@ -198,7 +198,7 @@ def test_a_compiled_model_merges_what_it_can_and_says_the_rest(comfyui, form, is
     if is_first:
         model = model.clone()
         set_torch_compile_wrapper(model=model, backend="eager")
-    clone, report = patch_speed(model, SpeedConfig(**form))
+    clone, report = patch_speed(model, SpeedConfig(metric="first_block", **form))
     if not is_first:
         clone = clone.clone()
         set_torch_compile_wrapper(model=clone, backend="eager")

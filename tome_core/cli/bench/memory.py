@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 @dataclass
 class Peak:
-    """The most that was held at once, in bytes; 0 until what is watched is over."""
+    """The most that was held at once, in bytes; 0 until what is watched has come through."""
 
     bytes: int = 0
 
@@ -24,7 +24,7 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
     """Watch what runs inside on a device, and tell its peak when that is over.
 
     A CUDA device keeps the figure itself. Elsewhere the storages of all tensors that come into being are added up while
-    they live; what a kernel takes for itself while it runs is not seen there.
+    they live, at the size with which they came; what a kernel takes for itself while it runs is not seen there.
     """
     peak = Peak()
     if device.type == "cuda":

@@ -33,8 +33,8 @@ class Probe:
     peak_bytes: int
 
     def merges(self, untouched: "Probe") -> bool:
-        """Return whether any part got other tokens, or fewer keys, than in the untouched model."""
-        return self.tokens != untouched.tokens or self.flops != untouched.flops
+        """Return whether any part got other tokens than in the untouched model, keys among them."""
+        return self.tokens != untouched.tokens
 
 
 def probe(unet: nn.Module, call: Callable[[], Tensor]) -> Probe:
@@ -53,7 +53,7 @@ def _counted(unet: nn.Module, tokens: Tokens) -> Iterator[None]:
         for level in find_levels(unet):
             counts = tokens.setdefault(level.number, {})
             for block in level.blocks:
-                for part, module in block_parts(block):
+                for part, module in _watched(block):
                     count = partial(_count, counts.setdefault(part, set()))
                     hooks.append(module.register_forward_pre_hook(count, with_kwargs=True))
         yield
@@ -62,5 +62,12 @@ def _counted(unet: nn.Module, tokens: Tokens) -> Iterator[None]:
             hook.remove()
 
 
+def _watched(block: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return the parts of a block, and beside them what makes the keys of its self-attention."""
+    parts = list(block_parts(block))
+    return parts + [("keys", module.get_submodule("to_k")) for part, module in parts if part == "attention"]
+
+
 def _count(counts: set[int], module: nn.Module, args: Args, kwargs: Kwargs) -> None:
-    counts.add(argument(args, kwargs, 0, "hidden_states").shape[1])  # [B, N, C]
+    x = args[0] if args else argument(args, kwargs, 0, "hidden_states")
+    counts.add(x.shape[1])  # [B, N, C]

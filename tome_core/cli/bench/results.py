@@ -10,6 +10,7 @@ from ...evaluation.metrics import relative_deviation
 from ..machine import Clock, Seconds
 from ..table import table
 from .methods import UNTOUCHED, Merging
+from .models import TIMED_AT
 from .on_demo import DemoFigures
 from .probe import Probe
 from .timing import spread
@@ -55,14 +56,15 @@ class Result:
         return median(self.ratios)
 
     @property
-    def share_of_run(self) -> float:
-        """The part of a sampling run in which the method merges, 0 to 1."""
-        return self.method.config.end_percent - self.method.config.start_percent
+    def is_in_run(self) -> bool:
+        """Whether the method merges at the place in a run where the timed call is."""
+        return self.method.config.start_percent <= TIMED_AT <= self.method.config.end_percent
 
     @property
-    def run_time_ratio(self) -> float:
-        """Time of a whole run over the untouched model's, reckoned from calls that merge: steps are evenly spaced."""
-        return 1 - self.share_of_run * (1 - self.time_ratio)
+    def run_time_ratio(self) -> float | None:
+        """Time of a whole run of evenly spaced steps over the untouched model's, reckoned from a call that merges."""
+        share = self.method.config.end_percent - self.method.config.start_percent
+        return 1 - share * (1 - self.time_ratio) if self.is_in_run else None
 
     @property
     def flop_ratio(self) -> float:
@@ -124,6 +126,9 @@ def results_table(results: Sequence[Result]) -> str:
     has_ceilings = any(result.ceiling is not None for result in results)
     head += ["ceiling", "gain reached", "spent on merging"] if has_ceilings else []
     rows = [_times(result)[: len(head)] for result in results]
+    if any(result.run_time_ratio != result.time_ratio for result in results):
+        head += ["whole run"]
+        rows = [[*row, _whole_run(result)] for row, result in zip(rows, results, strict=True)]
     if any(result.demo is not None for result in results):
         head += ["demo PSNR", "demo deviation"]
         rows = [[*row, *_demo(result)] for row, result in zip(rows, results, strict=True)]
@@ -135,13 +140,19 @@ def results_table(results: Sequence[Result]) -> str:
 
 def _times(result: Result) -> list[str]:
     ratio = spread(result.ratios)
-    seconds, memory = f"{median(result.seconds):.3g}", f"{result.probe.peak_bytes / 2**20:.0f} MiB"
+    seconds, memory = f"{median(result.seconds):.3g}", f"{result.probe.peak_bytes / 2**20:.3g} MiB"
     if result.method.kind == UNTOUCHED:
         return [result.method.name, seconds, "1", "", "", "", memory, "", "", ""]
     figures = [f"x {ratio.median:.3f}", f"{ratio.least:.3f} to {ratio.most:.3f}", f"x {result.flop_ratio:.3f}"]
     ceiling = "" if result.ceiling is None else f"x {result.ceiling.time_ratio:.3f}"
     shares = ["" if x is None else f"{x:.1%}" for x in (result.share_of_ceiling_gain, result.overhead_share)]
     return [result.method.name, seconds, *figures, f"{result.deviation:.4f}", memory, ceiling, *shares]
+
+
+def _whole_run(result: Result) -> str:
+    if result.method.kind == UNTOUCHED:
+        return "1"
+    return "" if result.run_time_ratio is None else f"x {result.run_time_ratio:.3f}"
 
 
 def _demo(result: Result) -> list[str]:
@@ -157,8 +168,13 @@ def _tokens(result: Result, levels: dict[int, int]) -> list[str]:
 
 
 def _merged_parts(parts: dict[str, set[int]], tokens: int) -> str:
-    """Return such as "2048 in attention, mlp", "2048 in every part"; "all" where every part gets every token."""
+    """Return such as "2048 in attention, mlp", "2048 in every part"; "all" where every part gets every token.
+
+    Keys are named where they are not as many as what asks them.
+    """
     names: dict[str, list[str]] = {}
+    if parts.get("keys") == parts.get("attention"):
+        parts = {part: counts for part, counts in parts.items() if part != "keys"}
     for part, counts in parts.items():
         if counts != {tokens}:
             names.setdefault("/".join(str(count) for count in sorted(counts)), []).append(part)

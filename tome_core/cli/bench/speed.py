@@ -18,13 +18,14 @@ from ..settings import add_settings
 from .course import Course, measure
 from .guarding import GuardFigures, guard_figures, tell_guard
 from .methods import OURS, SHARED, TODO, TOMESD, UNTOUCHED, parse_methods
-from .models import RANDOM, new_call, open_denoiser
+from .models import RANDOM, TIMED_AT, new_call, open_denoiser
 from .on_demo import MOST_PROMPTS, batches, demo_figures
 from .results import Result, results_table
 
 DESCRIPTION: Final = f"""\
 Time one call of a denoiser, untouched and merged by several methods, in turn in one process, and tell each one's time
-as a ratio to the untouched call of the same round: below 1 is faster. Processor time on a CPU, wall time on a GPU.
+as a ratio to the untouched call of the same round: below 1 is faster. Processor time on a CPU, wall time on a GPU. Peak
+memory is what a call takes beside the model.
 Models: {DEMO}, a checkpoint's path, or true sizes with random weights ({", ".join(RANDOM)}), which are good for
 time and say nothing of quality: --demo-prompts tells that of the demo model beside each time. tomesd is the package of
 the method's authors, left out where it is not installed."""
@@ -152,8 +153,10 @@ def _tell(setting: dict[str, Any], results: list[Result]) -> None:
     )
     print(results_table(results))
     for result in results[1:]:
-        if not result.merges:
+        if not result.is_in_run:
+            config = result.method.config
+            part = f"from {config.start_percent:g} to {config.end_percent:g} of a run"
+            reason = f"the call that is timed is at {TIMED_AT:g}, where it merges nothing"
+            note(f"{result.method.name} merges {part}: {reason}")
+        elif not result.merges:
             note(f"{result.method.name} merges nothing on this model at this size")
-        elif result.share_of_run < 1:
-            where = f"{result.method.name} merges in {result.share_of_run:.0%} of a run"
-            note(f"{where}: x {result.run_time_ratio:.3f} over all of its steps")
