@@ -226,3 +226,11 @@ def broken_module(module: nn.Module):
             self.hook.remove()
 
     return Broken()
+
+
+@pytest.mark.parametrize("config", ["gentle", {"ratio": 0.5}, False])
+def test_what_is_no_config_is_refused_before_anything_is_changed(new_unet, config):
+    unet = new_unet()
+    with pytest.raises(TypeError, match=r"^config must be a SpeedConfig, as speed_preset makes one .* got "):
+        apply_speed(unet, config)
+    assert not unet._forward_hooks

@@ -40,7 +40,7 @@ _EXAMPLES: Final = """\
 start here:
   tome demo
   tome generate "a red square"
-  tome generate "a lighthouse at dusk" --model model.safetensors --ratio 0.5 --compare
+  tome generate "a lighthouse at dusk" --model model.safetensors --preset gentle --compare
   tome bind "a red circle and a blue square"
   tome bench speed --model model.safetensors
 

@@ -186,3 +186,10 @@ class SpeedConfig:
     def exceeds_max_ratio(self) -> bool:
         """Whether less merges than some ratio asks for, on any grid."""
         return max(map(self.ratio_of, self.merged_parts)) > self.max_ratio
+
+
+def config_or_default(config: SpeedConfig | None) -> SpeedConfig:
+    """Return a config, or the defaults for None. Raises `TypeError` for what is none, such as a preset's word."""
+    if config is not None and not isinstance(config, SpeedConfig):
+        raise TypeError(f"config must be a SpeedConfig, as speed_preset makes one of a preset's word; got {config!r}")
+    return SpeedConfig() if config is None else config

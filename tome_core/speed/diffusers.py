@@ -6,7 +6,7 @@ from torch import nn
 
 from .block_costs import BlockCosts
 from .compiling import drop_compiled_calls, is_compiled
-from .config import SpeedConfig
+from .config import SpeedConfig, config_or_default
 from .diffusers_handle import SpeedHandle
 from .diffusers_layout import find_levels, find_unet, text_reaches_first_block
 from .diffusers_schedule import SchedulerWatch
@@ -45,10 +45,11 @@ def apply_speed(
             measuring them here. The same times give the same decisions.
 
     Raises:
+        TypeError: the config is none, such as a preset's word.
         UnsupportedModelError: the model has no UNet with transformer blocks. Nothing is changed.
         ValueError: the config names a level that the model lacks. Nothing is changed.
     """
-    config = config or SpeedConfig()
+    config = config_or_default(config)
     unet = find_unet(model)
     levels = find_levels(unet)
     text_is_early = text_reaches_first_block(unet)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from .block_costs import BlockCosts
-from .config import SpeedConfig
+from .config import SpeedConfig, config_or_default
 from .first_report import new_report
 from .level_guard import LevelGuard
 from .patcher_blocks import plain_levels
@@ -52,10 +52,11 @@ def patch_speed(
             interrupted. Forge tells of no runs, and so it is never called there.
 
     Raises:
+        TypeError: the config is none, such as a preset's word.
         UnsupportedModelError: the model has no such UNet, as DiT models.
         ValueError: the config names a level that the model lacks.
     """
-    config = config or SpeedConfig()
+    config = config_or_default(config)
     unet = find_unet(model)
     layout = find_layout(unet)
     text_is_early = layout.text_reaches_first_block

@@ -73,8 +73,8 @@ class Result:
 
     @property
     def share_of_ceiling_gain(self) -> float | None:
-        """How much of the time that a free merge saves is really saved; None where that is nothing or unknown."""
-        if self.ceiling is None or self.ceiling.time_ratio >= 1:
+        """How much of the time that a free merge saves is really saved; None where it saves none in every round."""
+        if self.ceiling is None or max(self.ceiling.ratios) >= 1:
             return None
         return (1 - self.time_ratio) / (1 - self.ceiling.time_ratio)
 
