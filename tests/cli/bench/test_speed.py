@@ -76,6 +76,17 @@ def test_a_method_that_merges_in_a_part_of_the_run_is_told_with_its_gain_over_al
     assert [line.split()[-1] for line in told.out.splitlines()[1:5]] == ["run", "1", "0.500", "0.650"]
 
 
+def test_a_method_that_merges_throughout_has_one_ratio_however_small(tome, tmp_path, monkeypatch):
+    def fast(ways, call, rounds, clock, on_call):
+        return [[Seconds(1.0, 1.0), *[Seconds(0.3, 0.3)] * (len(ways) - 1)]] * rounds, True
+
+    monkeypatch.setattr(course, "take_turns", fast)
+    told = tome(*QUICK, "--methods", "ours", "--json", "a.json")
+    _, ours = json.loads((tmp_path / "a.json").read_text())["methods"]
+    assert ours["run_time_ratio"] == ours["time_ratio"] == 0.3
+    assert "whole run" not in told.out
+
+
 @pytest.mark.parametrize(("part", "told_part"), [("start_percent=0.6", "0.6 to 1"), ("end_percent=0.4", "0 to 0.4")])
 def test_a_method_that_does_not_merge_where_the_timed_call_is_is_told_as_such(tome, tmp_path, part, told_part):
     told = tome(*QUICK, "--methods", f"ours:{part}", "--json", "a.json")

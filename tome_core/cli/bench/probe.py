@@ -69,5 +69,4 @@ def _watched(block: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _count(counts: set[int], module: nn.Module, args: Args, kwargs: Kwargs) -> None:
-    x = args[0] if args else argument(args, kwargs, 0, "hidden_states")
-    counts.add(x.shape[1])  # [B, N, C]
+    counts.add(argument(args, kwargs, 0, "hidden_states").shape[1])  # [B, N, C]

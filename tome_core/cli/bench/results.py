@@ -61,10 +61,15 @@ class Result:
         return self.method.config.start_percent <= TIMED_AT <= self.method.config.end_percent
 
     @property
+    def share_of_run(self) -> float:
+        """The part of a run in which the method merges, 0 to 1."""
+        return self.method.config.end_percent - self.method.config.start_percent
+
+    @property
     def run_time_ratio(self) -> float | None:
         """Time of a whole run of evenly spaced steps over the untouched model's, reckoned from a call that merges."""
-        share = self.method.config.end_percent - self.method.config.start_percent
-        return 1 - share * (1 - self.time_ratio) if self.is_in_run else None
+        share = self.share_of_run
+        return 1 - share + share * self.time_ratio if self.is_in_run else None
 
     @property
     def flop_ratio(self) -> float:
@@ -126,7 +131,7 @@ def results_table(results: Sequence[Result]) -> str:
     has_ceilings = any(result.ceiling is not None for result in results)
     head += ["ceiling", "gain reached", "spent on merging"] if has_ceilings else []
     rows = [_times(result)[: len(head)] for result in results]
-    if any(result.run_time_ratio != result.time_ratio for result in results):
+    if any(result.share_of_run < 1 for result in results):
         head += ["whole run"]
         rows = [[*row, _whole_run(result)] for row, result in zip(rows, results, strict=True)]
     if any(result.demo is not None for result in results):
