@@ -106,7 +106,9 @@ def _whole(name: str, default: int | None, known: Mapping[str, Any], shown: dict
     value = UNSET if default is None else default
     most = min(known["max"], MAX_WHOLE)
     # a seed of ours must not be drawn anew after each run, which ComfyUI does to every input of that name otherwise
-    return io.Int.Input(name, default=value, min=least, max=most, step=1, control_after_generate=False, **shown)
+    return io.Int.Input(
+        name, default=value, min=least, max=most, step=known["step"], control_after_generate=False, **shown
+    )
 
 
 def tooltip(field: Field[Any]) -> str:

@@ -1,14 +1,14 @@
 """ToMe Speed and ToMe Speed (Advanced): the same patch, by a word and a slider or by every knob."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..tome_core.presets import speed_preset
 from ..tome_core.speed import SpeedConfig, SpeedReport
-from ..tome_core.speed.patcher import find_family, patch_speed
-from ..tome_core.speed.summary import expectation, result
+from ..tome_core.speed.config import without_retired
+from ..tome_core.speed.doors.patcher import find_family, patch_speed
 from .presets import preset_inputs
 from .schema import CATEGORY, config_from, config_inputs, schema
 from .telling import tell
@@ -81,7 +81,7 @@ class ToMeSpeedAdvanced(io.ComfyNode):
     def validate_inputs(cls, **knobs: Any) -> bool | str:
         """Return True, or the rule that a knob breaks; knobs that come by wire are not known yet."""
         try:
-            config_from(SpeedConfig, knobs)
+            config_from(SpeedConfig, _present_knobs(knobs)[0])
         except ValueError as mistake:
             return str(mistake)
         return True
@@ -89,28 +89,43 @@ class ToMeSpeedAdvanced(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, **knobs: Any) -> io.NodeOutput:
         """Patch a clone of the model by the knobs."""
-        return _patch(model, lambda: config_from(SpeedConfig, knobs), cls.hidden.unique_id)
+        present, gone = _present_knobs(knobs)
+        return _patch(model, lambda: config_from(SpeedConfig, present), cls.hidden.unique_id, gone)
 
 
-def _patch(model: Any, choose: Callable[[], SpeedConfig], node_id: str | None) -> io.NodeOutput:
+def _present_knobs(knobs: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the knobs of a workflow, saved by any version, without those that are gone, and a sentence for each.
+
+    A workflow keeps its values by their places, and the switch of guard was where min_tokens is now. The host makes 0
+    and 1 of it: as numbers of tokens both leave no level untouched, as the default does.
+    """
+    present = dict(knobs)
+    if present.get("min_tokens") in (0, 1):
+        present["guard"] = present.pop("min_tokens") or present.get("guard", False)
+    return without_retired(present)
+
+
+def _patch(
+    model: Any, choose: Callable[[], SpeedConfig], node_id: str | None, gone: Sequence[str] = ()
+) -> io.NodeOutput:
     """Return the patched model and what to expect of it, or the model as it came and why.
 
     It comes out as it came where it is not supported, has no such level, or a knob that came by wire breaks its rule:
-    the picture is drawn all the same.
+    the picture is drawn all the same. `gone` is what to say of settings that are gone.
     """
 
-    watch = RunWatch(model.load_device)
+    watch, notes = RunWatch(model.load_device), "".join(f"\nNote: {sentence}." for sentence in gone)
 
     def on_end(run: SpeedReport) -> None:
-        tell(node_id, f"{watch.told(run.merged_calls + run.untouched_calls)}\n{result(run)}")
+        tell(node_id, f"{watch.told(run.merged_calls + run.untouched_calls)}\n{run.result()}{notes}")
 
     try:
         patched, report = patch_speed(model, choose(), on_end=on_end)
     except ValueError as problem:  # UnsupportedModelError among them
-        text = f"The model passes through as it came: {problem}"
+        text = f"The model passes through as it came: {problem}{notes}"
         tell(node_id, text)
         return io.NodeOutput(model, text)
-    text = expectation(report)
+    text = f"{report.expectation()}{notes}"
     if report.config.is_neutral:  # the time without merging, to be seen beside the time with it
         watch = RunWatch(model.load_device, lambda: tell(node_id, f"{watch.told()}\n{text}"))
     watch.watch(patched)

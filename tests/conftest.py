@@ -30,19 +30,6 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
 
 
-@pytest.fixture(autouse=True)
-def merging_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the guard find that merging pays, at sizes too small for that: no test but its own depends on a clock."""
-    from tome_core.speed import level_guard
-    from tome_core.speed.guard import Curve, LevelTimes
-
-    def pays(block: nn.Module, surroundings: Any, grid: Any, config: Any, matcher: Any = None) -> LevelTimes:
-        parts = config.parts
-        return LevelTimes(dict.fromkeys(parts, Curve(linear=1.0)), dict.fromkeys(parts, Curve(linear=0.5)), Curve())
-
-    monkeypatch.setattr(level_guard, "time_level", pays)
-
-
 @pytest.fixture
 def traces() -> Callable[[nn.Module], list[Any]]:
     """Return a function that lists all that a patch could leave on the modules of a model."""

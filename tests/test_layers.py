@@ -24,6 +24,18 @@ ARROWS = {
     "evaluation": "demo",
     "cli": EVERY_ROOM,
 }
+# the same inside the rooms that have rooms of their own, by the name of the folder or file
+INSIDE = {
+    "speed": {
+        "config": "",
+        "layouts": "config",
+        "report": "config layouts",
+        "plans": "config report",
+        "engine": "config layouts plans",
+        "doors": "config report layouts plans engine",
+        "__init__": "config report plans doors",
+    }
+}
 # The core knows no host, and nothing that knows the core.
 FOREIGN = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "modules", "backend", "gradio"}
 FOREIGN |= {"nodes", "a1111_extension", "tests"}
@@ -77,6 +89,47 @@ def _relative_problems(inside: tuple[str, ...], node: ast.ImportFrom) -> Iterato
         yield node.lineno, f"imports {target}, which {room} may not"
 
 
+def inner_violations(root: Path) -> list[str]:
+    """Return one sentence for each import within a room of `root`/tome_core that breaks the rules of that room."""
+    found = []
+    for room, arrows in INSIDE.items():
+        for file, targets in _imports_within(root / "tome_core" / room).items():
+            source = file.split("/")[0].removesuffix(".py")
+            for line, target in targets:
+                inner = target.split("/")[0].removesuffix(".py")
+                if inner != source and inner not in arrows.get(source, "").split():
+                    found.append(f"{room}/{file}:{line} imports {inner}, which {source} may not")
+    return list(dict.fromkeys(found))
+
+
+def _imports_within(folder: Path) -> dict[str, list[tuple[int, str]]]:
+    """Return for each file below a folder the lines of its imports from there, and the files that they name."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for path in sorted(folder.rglob("*.py")):
+        imports = found.setdefault(path.relative_to(folder).as_posix(), [])
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or node.level == 0:
+                continue
+            base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            named = [base] if node.module else [base / alias.name for alias in node.names]
+            named += [base / alias.name for alias in node.names if (base / f"{alias.name}.py").exists()]
+            for target in named:
+                file = target.with_suffix(".py") if target.with_suffix(".py").exists() else target / "__init__.py"
+                if file.is_relative_to(folder) and file.exists():
+                    imports.append((node.lineno, file.relative_to(folder).as_posix()))
+    return found
+
+
+def circles(folder: Path) -> list[str]:
+    """Return the files below a folder that import themselves by way of others."""
+    arrows = {file: {target for _, target in imports} for file, imports in _imports_within(folder).items()}
+    reached = {file: set(targets) for file, targets in arrows.items()}
+    for _ in arrows:
+        for file in reached:
+            reached[file] |= {further for target in reached[file] for further in arrows[target]}
+    return [file for file, targets in reached.items() if file in targets and not file.endswith("__init__.py")]
+
+
 def node_violations(root: Path) -> list[str]:
     """Return one sentence for each import below `root`/nodes that breaks the rules of ComfyUI's door."""
     found = []
@@ -101,6 +154,22 @@ def _node_problems(node: ast.AST) -> Iterator[str]:
 def test_every_import_follows_an_arrow():
     assert (ROOT / "tome_core" / "merging" / "plan.py").exists()
     assert violations(ROOT) == []
+
+
+@pytest.mark.parametrize("room", INSIDE)
+def test_every_import_inside_a_room_follows_an_arrow(room: str):
+    assert (ROOT / "tome_core" / room / "config.py").exists()
+    assert inner_violations(ROOT) == []
+    assert circles(ROOT / "tome_core" / room) == []
+
+
+def test_the_speed_room_stays_small():
+    files = sorted((ROOT / "tome_core" / "speed").rglob("*.py"))
+    folders = [path.parent for path in files]
+    assert max(folders.count(folder) for folder in folders) <= 8
+    assert [path.name for path in files if len(path.read_text(encoding="utf-8").splitlines()) > 400] == []
+    hosts = ("diffusers_", "patcher_", "comfy", "forge_", "webui_", "a1111_")
+    assert [path.name for path in files if path.name.startswith(hosts)] == []
 
 
 def test_the_nodes_import_their_host_and_the_core():
@@ -152,6 +221,30 @@ def test_a_planted_violation_is_found(tmp_path: Path, file: str, source: str, pr
 
 
 @pytest.mark.parametrize(
+    ("file", "source", "problem"),
+    [
+        ("speed/plans/run.py", "from ..engine.hooks import install_stack", "1 imports engine, which plans may not"),
+        ("speed/engine/hooks.py", "\nfrom ..doors import patcher", "2 imports doors, which engine may not"),
+        ("speed/engine/hooks.py", "def f():\n    from .. import report", "2 imports report, which engine may not"),
+        ("speed/layouts/points.py", "from ..plans.run import SamplingRun", "1 imports plans, which layouts may not"),
+        ("speed/config.py", "from .report import SpeedReport", "1 imports report, which config may not"),
+    ],
+)
+def test_a_planted_violation_inside_a_room_is_found(tmp_path: Path, file: str, source: str, problem: str):
+    for name in ("config", "report", "plans/run", "engine/hooks", "layouts/points", "doors/patcher", "doors/__init__"):
+        _plant(tmp_path, f"speed/{name}.py", "")
+    _plant(tmp_path, file, source)
+    assert inner_violations(tmp_path) == [f"{file}:{problem}"]
+
+
+def test_a_planted_circle_is_found(tmp_path: Path):
+    _plant(tmp_path, "speed/plans/run.py", "from .images import Image")
+    _plant(tmp_path, "speed/plans/images.py", "def f():\n    from .run import ModelCall")
+    _plant(tmp_path, "speed/plans/making.py", "from .images import Image")
+    assert circles(tmp_path / "tome_core" / "speed") == ["plans/images.py", "plans/run.py"]
+
+
+@pytest.mark.parametrize(
     ("file", "source"),
     [
         ("merging/plan.py", "from .kernels import gather_rows\nfrom torch import Tensor"),
@@ -168,5 +261,5 @@ def test_an_allowed_import_is_not_reported(tmp_path: Path, file: str, source: st
 
 def _plant(root: Path, file: str, source: str) -> None:
     path = root / "tome_core" / file
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(source, encoding="utf-8")

@@ -5,13 +5,24 @@ import gc
 import unicodedata
 import weakref
 from functools import partial
+from inspect import signature
 
+import diffusers
 import pytest
 import torch
-from diffusers import HeunDiscreteScheduler
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    HeunDiscreteScheduler,
+    LEditsPPPipelineStableDiffusion,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInstructPix2PixPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+)
 
 from tests.binding.conftest import COLOURS, OBJECTS
 from tome_core.binding import BindingConfig, apply_binding, phrases, record_maps
+from tome_core.binding.diffusers_towers import _encodes_prompts
 from tome_core.errors import UnsupportedModelError
 from tome_core.speed import SpeedConfig, apply_speed
 
@@ -310,6 +321,69 @@ def test_an_embedding_that_is_given_ready_made_is_left_alone_and_said(sd15, enco
         assert torch.equal(picture(), untouched)
 
 
+SHARES = (
+    "^StableDiffusionImg2ImgPipeline shares the text encoder of a bound pipeline but not its binding, so its prompts "
+    "stay unbound: call apply_binding on it$"
+)
+
+
+@pytest.fixture
+def sibling(sd15):
+    """A pipeline that `from_pipe` makes of another."""
+    made = StableDiffusionImg2ImgPipeline.from_pipe(sd15, requires_safety_checker=False)
+    assert made.text_encoder is sd15.text_encoder
+    return made
+
+
+def test_a_pipeline_that_shares_the_text_encoder_and_not_the_binding_is_said_once(sd15, sibling, encode, traces):
+    rows, before = encode(sibling, OBJECTS), traces(sd15.text_encoder)
+    with apply_binding(sd15) as handle:
+        assert traces(sd15.text_encoder) != before
+        with pytest.warns(UserWarning, match=SHARES) as told:
+            assert torch.equal(encode(sibling, OBJECTS), rows)
+            encode(sibling, COLOURS)
+        assert len(told) == 1
+    assert traces(sd15.text_encoder) == before
+    encode(sibling, OBJECTS)
+    assert not handle.is_installed
+
+
+def test_two_text_encoders_say_it_once(sdxl, encode):
+    with apply_binding(sdxl), pytest.warns(UserWarning, match="so its prompts stay unbound") as told:
+        encode(StableDiffusionXLImg2ImgPipeline.from_pipe(sdxl), OBJECTS)
+    assert len(told) == 1
+
+
+@pytest.mark.filterwarnings("error:.*shares the text encoder")
+@pytest.mark.parametrize("strength", [0, 1])
+def test_a_pipeline_with_a_binding_of_its_own_is_not_named(sd15, sibling, encode, strength):
+    with apply_binding(sd15), apply_binding(sibling, BindingConfig(strength=strength)):
+        assert torch.equal(encode(sd15, OBJECTS), encode(sibling, OBJECTS)) == bool(strength)
+
+
+@pytest.mark.filterwarnings("error:.*shares the text encoder")
+def test_at_strength_0_no_pipeline_is_named(sd15, sibling, encode, traces):
+    before = traces(sd15.text_encoder)
+    with apply_binding(sd15, BindingConfig(strength=0)):
+        assert traces(sd15.text_encoder) == before
+        encode(sibling, OBJECTS)
+
+
+@pytest.mark.filterwarnings("error:.*shares the text encoder")
+def test_what_encodes_on_the_pipelines_behalf_is_not_named(sd15, encode, latents, wrap):
+    ids = sd15.tokenizer(OBJECTS, return_tensors="pt").input_ids
+    with apply_binding(sd15):
+        rows = encode(sd15, OBJECTS)
+        with pytest.warns(UserWarning, match="binding has no effect on prompt_embeds"):
+            sd15(prompt_embeds=rows, negative_prompt_embeds=rows, num_inference_steps=1, width=64, height=64)
+        wrap()
+        latents(sd15, OBJECTS)
+        with torch.no_grad():
+            sd15.text_encoder(ids)
+        type(sd15).encode_prompt(sd15, OBJECTS, "cpu", 1, False)
+        encode(copy.deepcopy(sd15), OBJECTS)
+
+
 @pytest.mark.parametrize("order", ["speed first", "binding first"])
 def test_binding_and_speed_work_together_in_either_order(pipeline, latents, order):
     config = SpeedConfig(ratio=0.5, levels=(1, 2), parts=("attention", "cross_attention"))
@@ -434,6 +508,62 @@ def test_a_text_encoder_of_another_kind_is_refused(sd15):
     broken = type(sd15)(**parts, requires_safety_checker=False)
     with pytest.raises(UnsupportedModelError, match="got StableDiffusionPipeline with a Linear"):
         apply_binding(broken)
+
+
+def refused(pipeline, found, traces):
+    own, before = sorted(vars(pipeline)), traces(pipeline.text_encoder)
+    with pytest.raises(UnsupportedModelError) as told:
+        apply_binding(pipeline)
+    supported = "a Stable Diffusion or SDXL pipeline with its tokenizers and CLIP text encoders"
+    assert str(told.value) == f"pipeline must be {supported}, got {found}"
+    assert (sorted(vars(pipeline)), traces(pipeline.text_encoder)) == (own, before)
+
+
+@pytest.mark.parametrize("kind", [StableDiffusionInstructPix2PixPipeline, LEditsPPPipelineStableDiffusion])
+def test_a_pipeline_with_an_encoding_of_its_own_is_refused(sd15, kind, traces):
+    own = {"scheduler": DPMSolverMultistepScheduler.from_config(sd15.scheduler.config)}
+    parts = {name: part for name, part in sd15.components.items() if name in signature(kind).parameters}
+    pipeline = kind(**parts | own, requires_safety_checker=False)
+    refused(pipeline, f"{kind.__name__}, which does not encode its prompts by encode_prompt", traces)
+
+
+class ByItself(StableDiffusionPipeline):
+    def __call__(self, prompt):
+        return self._encode_prompt(prompt)
+
+    def _encode_prompt(self, prompt):
+        return self.text_encoder(self.tokenizer(prompt, return_tensors="pt").input_ids)
+
+
+class ByParent(StableDiffusionPipeline):
+    @torch.no_grad()
+    def __call__(self, prompt, **settings):
+        return super().__call__(prompt, **settings)
+
+
+class ByHelper(StableDiffusionPipeline):
+    def __call__(self, prompt):
+        return [draw(self) for draw in [lambda pipe: encode_for(pipe, prompt)]]
+
+
+def encode_for(pipe, prompt):
+    return pipe.encode_prompt(prompt, "cpu", 1, False)
+
+
+def test_a_call_that_never_leads_to_encode_prompt_is_refused(sd15, traces):
+    pipeline = ByItself(**sd15.components, requires_safety_checker=False)
+    refused(pipeline, "ByItself, which does not encode its prompts by encode_prompt", traces)
+
+
+@pytest.mark.parametrize("kind", [ByParent, ByHelper])
+def test_a_call_that_leads_to_encode_prompt_in_another_way_is_bound(sd15, kind):
+    with apply_binding(kind(**sd15.components, requires_safety_checker=False)) as handle:
+        assert handle.is_installed
+
+
+@pytest.mark.parametrize("name", ["Img2Img", "Inpaint", "PAG", "ControlNet", "Adapter", "Depth2Img", "LDM3D", "GLIGEN"])
+def test_what_encodes_by_encode_prompt_is_not_refused_for_it(name):
+    assert _encodes_prompts(getattr(diffusers, f"StableDiffusion{name}Pipeline"))
 
 
 def test_a_bare_unet_is_refused(sd15):

@@ -1,18 +1,21 @@
 """Maps of a running UNet, against the attention scores that diffusers' plain processor computes."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import StableDiffusionInstructPix2PixPipeline, StableDiffusionPAGPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor
+from PIL import Image
 from torch import Tensor, nn
 
 from tests.binding.conftest import OBJECTS
 from tome_core.binding import apply_binding, record_maps
 from tome_core.binding.attention import resize
 from tome_core.errors import UnsupportedModelError
+from tome_core.merging import MergePlan, window_matching
 from tome_core.speed import SpeedConfig, apply_speed
 
 ROWS = [2, 7]
@@ -85,24 +88,87 @@ def test_the_maps_are_what_the_layers_attend_to(unet, scores, size, images):
 )
 @pytest.mark.parametrize("size", [(8, 8), (6, 9)])
 def test_merged_image_tokens_are_unmerged(unet, scores, config, size):
-    with apply_speed(unet, config) as speed, record_maps(unet, ROWS, images=2, merging=speed) as recorder:
-        unet(**inputs(4, size))
-        expected = []
-        for shares in scores:
-            grids = [size, (-(-size[0] // 2), -(-size[1] // 2))]
-            maps = shares.mean(dim=1)[..., ROWS].transpose(1, 2)  # [4, 2, N or M]
-            for level, grid in enumerate(grids, start=1):
-                if maps.shape[2] == grid[0] * grid[1]:
-                    break
-                plan = speed.state.plan(level, grid, config.parts[-1] if len(config.parts) == 1 else "cross_attention")
-                if plan is not None and plan.kept == maps.shape[2]:
-                    maps = plan.unmerge(maps.transpose(1, 2)).transpose(1, 2)
-                    break
-            expected.append(resize(maps[-2:].unflatten(2, grid), size))
+    with apply_speed(unet, config) as speed:
+        merging = Watched(speed)
+        with record_maps(unet, ROWS, images=2, merging=merging) as recorder:
+            unet(**inputs(4, size))
     assert min(shares.shape[2] for shares in scores) < size[0] * size[1] // 2
-    assert any(shares.shape[2] not in (size[0] * size[1], grids[1][0] * grids[1][1]) for shares in scores)
+    assert merging.plans
     assert recorder.notes == []
-    assert torch.allclose(recorder.calls[0], torch.stack(expected).mean(dim=0), atol=1e-5)
+    assert torch.allclose(recorder.calls[0], expected_maps(scores, merging.plans, size, slice(2, 4)), atol=1e-5)
+
+
+class Watched:
+    """A handle that merges, and the plans that it was asked for, in order."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+        self.plans: list[MergePlan] = []
+
+    def plan_of(self, grid: tuple[int, int], kept: int) -> MergePlan | None:
+        plan = self._handle.plan_of(grid, kept)
+        assert plan is not None and (plan.tokens, plan.kept) == (grid[0] * grid[1], kept)
+        self.plans.append(plan)
+        return plan
+
+
+class Merging:
+    """A handle written for tests: merges image tokens around each cross-attention, each row by a plan of its own."""
+
+    def __init__(self, unet: nn.Module, size: tuple[int, int]) -> None:
+        self._grids = {side[0] * side[1]: side for side in (size, (-(-size[0] // 2), -(-size[1] // 2)))}
+        self._plan: Any = None
+        for module in unet.modules():
+            if isinstance(module, Attention) and module.is_cross_attention:
+                module.register_forward_pre_hook(self._merge)
+                module.register_forward_hook(lambda *call: self._plan.unmerge(call[2]))
+
+    def _merge(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        grid = self._grids[args[0].shape[1]]
+        self._plan = window_matching(args[0], *grid, 3 * args[0].shape[1] // 5)
+        return (self._plan.merge(args[0]), *args[1:])
+
+    def plan_of(self, grid: tuple[int, int], kept: int) -> MergePlan | None:
+        return self._plan if (self._grids[self._plan.tokens], self._plan.kept) == (grid, kept) else None
+
+
+def expected_maps(scores: list[Tensor], plans: list[MergePlan], size: tuple[int, int], rows: slice) -> Tensor:
+    """Return the maps of some rows of a call, given each layer's shares, and the plan of each layer that is merged."""
+    grids = {side[0] * side[1]: side for side in (size, (-(-size[0] // 2), -(-size[1] // 2)))}
+    expected, following = [], iter(plans)
+    for shares in scores:
+        maps = shares.mean(dim=1)[..., ROWS].transpose(1, 2)  # [B, 2, N or M]
+        if maps.shape[2] not in grids:
+            maps = next(following).unmerge(maps.transpose(1, 2)).transpose(1, 2)
+        expected.append(resize(maps[rows].unflatten(2, grids[maps.shape[2]]), size))
+    assert next(following, None) is None
+    return torch.stack(expected).mean(dim=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(8, 8), (5, 7)])
+@pytest.mark.parametrize("images", [1, 3])
+def test_each_image_is_unmerged_by_its_own_row_of_the_plan(unet, scores, size, images):
+    merging = Watched(Merging(unet, size))
+    with record_maps(unet, ROWS, images=images, merging=merging) as recorder:
+        unet(**inputs(3, size))
+    assert len(merging.plans) == 7
+    assert not torch.equal(merging.plans[0].assignment[0], merging.plans[0].assignment[2])
+    assert recorder.notes == []
+    assert torch.allclose(
+        recorder.calls[0], expected_maps(scores, merging.plans, size, slice(3 - images, 3)), atol=1e-5
+    )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("wrong", [None, MergePlan.identity(2, 26), MergePlan.identity(1, 64)])
+def test_a_plan_of_other_tokens_is_not_used(unet, wrong):
+    Merging(unet, (8, 8))
+    other = type("Other", (), {"plan_of": lambda self, grid, kept: wrong})()
+    with record_maps(unet, ROWS, merging=other) as recorder:
+        unet(**inputs())
+    assert recorder.calls == []
+    assert "26 merged tokens were left out: record_maps needs the handle that merges them" in recorder.notes
 
 
 @torch.no_grad()
@@ -237,6 +303,93 @@ def test_maps_are_those_of_the_prompt_and_not_of_the_negative_one(sd15, latents)
             latents(sd15, OBJECTS, negative_prompt=negative, num_inference_steps=1)
         recorded.append(recorder.mean())
     assert torch.allclose(*recorded, atol=1e-6)
+
+
+def perturbed(pipe: Any) -> Any:
+    return StableDiffusionPAGPipeline(**pipe.components, pag_applied_layers=["mid"], requires_safety_checker=False)
+
+
+def pix2pix(pipe: Any) -> Any:
+    unet = UNet2DConditionModel.from_config({**pipe.unet.config, "in_channels": 8}).eval()
+    return StableDiffusionInstructPix2PixPipeline(**{**pipe.components, "unet": unet}, requires_safety_checker=False)
+
+
+KINDS: dict[str, tuple[Callable[[Any], Any], dict[str, Any], int, int]] = {  # with the parts, and the prompt's place
+    "guided": (lambda pipe: pipe, {}, 2, 1),
+    "unguided": (lambda pipe: pipe, {"guidance_scale": 1.0}, 1, 0),
+    "perturbed": (perturbed, {}, 3, 1),
+    "perturbed, unguided": (perturbed, {"guidance_scale": 1.0}, 2, 0),
+    "perturbed at scale 0": (perturbed, {"pag_scale": 0.0}, 2, 1),
+    "pix2pix": (pix2pix, {"image": Image.new("RGB", (64, 64))}, 3, 0),
+    "pix2pix, unguided": (pix2pix, {"image": Image.new("RGB", (64, 64)), "guidance_scale": 1.0}, 1, 0),
+}
+
+
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pipelines_maps_are_of_the_part_of_its_batch_that_is_the_prompts(sd15, kind, images):
+    make, settings, parts, place = KINDS[kind]
+    torch.manual_seed(0)
+    processors = sd15.unet.attn_processors
+    pipe, calls = make(sd15), []
+    pipe.set_progress_bar_config(disable=True)
+
+    def draw(prompt: str, negative: str) -> Any:
+        size = {} if "image" in settings else {"width": 64, "height": 64}
+        given = {"num_inference_steps": 1, "output_type": "latent", "num_images_per_prompt": images} | size | settings
+        with record_maps(pipe, ROWS, images=images) as recorder:
+            pipe(prompt, negative_prompt=negative, generator=torch.Generator().manual_seed(0), **given)
+        assert recorder.notes == []
+        return recorder.calls[0]
+
+    try:
+        watch = pipe.unet.register_forward_pre_hook(lambda *call: calls.append(call[1:]), with_kwargs=True)
+        maps = draw(OBJECTS, "")
+        watch.remove()
+        (sample, timestep, *_), given = calls[0]
+        text = given["encoder_hidden_states"]
+        assert len(sample) == len(text) == parts * images
+        own = slice(place * images, (place + 1) * images)
+        with record_maps(pipe.unet, ROWS, images=images) as alone, torch.no_grad():
+            pipe.unet(sample[own], timestep, encoder_hidden_states=text[own])
+        assert torch.allclose(maps, alone.calls[0], atol=1e-5)
+        assert not torch.allclose(maps, draw("a green star and a purple cross", ""), atol=1e-5)
+        assert torch.allclose(maps, draw(OBJECTS, "blurry"), atol=1e-5)
+    finally:
+        sd15.unet.set_attn_processor(processors)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("kind", "state", "batch", "images"),
+    [
+        ("StableDiffusionPipeline", {}, 3, 1),
+        ("StableDiffusionXLInstructPix2PixPipeline", {}, 2, 1),
+        ("StableDiffusionPAGPipeline", {"do_perturbed_attention_guidance": True}, 4, 1),
+        ("LEditsPPPipelineStableDiffusion", {}, 6, 2),
+        ("LEditsPPPipelineStableDiffusionXL", {}, 1, 1),
+        ("StableDiffusionSAGPipeline", {}, 1, 1),
+        ("SemanticStableDiffusionPipeline", {}, 4, 1),
+    ],
+)
+def test_a_batch_whose_order_is_not_known_is_left_out_and_said(unet, kind, state, batch, images):
+    pipe = type("Own", (type(kind, (), {}),), {"unet": unet, **state})()
+    with record_maps(pipe, ROWS, images=images) as recorder:
+        unet(**inputs(batch))
+    assert recorder.calls == []
+    rows = f"a batch of {batch} rows for {images} image{'s' if images > 1 else ''} was left out"
+    assert recorder.notes == [f"{rows}: which of them are the prompt's is not known for Own"]
+
+
+@torch.no_grad()
+def test_of_a_modular_pipelines_calls_those_of_the_prompt_are_recorded(unet):
+    guider = SimpleNamespace(is_conditional=False)
+    with record_maps(SimpleNamespace(unet=unet, guider=guider), ROWS) as recorder:
+        unet(**inputs(1))
+        assert recorder.calls == []
+        guider.is_conditional = True
+        unet(**inputs(1))
+    assert len(recorder.calls) == 1 and recorder.notes == []
 
 
 @torch.no_grad()

@@ -11,8 +11,9 @@ from tome_core.binding import RowGroup
 from tome_core.binding.attention import attention_maps, resize
 from tome_core.binding.patcher import MapShelf, collect_maps
 from tome_core.errors import UnsupportedModelError
+from tome_core.merging import MergePlan, window_matching
 from tome_core.speed import SpeedConfig
-from tome_core.speed.patcher import patch_speed
+from tome_core.speed.doors.patcher import patch_speed
 
 
 def collected(positive, model=None, **settings):
@@ -158,6 +159,85 @@ def test_maps_are_whole_where_image_tokens_merge(parts, before):
         patched = patch_speed(patched, config)[0]
     found, notes = shelf.maps(run(patched, positive))
     assert found is not None and notes == [] and found.calls == 15
+
+
+@pytest.mark.parametrize("parts", ["attention", "cross_attention", "block", "stack"])
+@pytest.mark.parametrize("before", [True, False])
+def test_collecting_changes_no_bit_where_image_tokens_merge(parts, before):
+    config, positive = SpeedConfig(parts=parts, levels=(1, 2)), [entry(bound())]
+    model = new_model()
+    merged = run(patch_speed(model, config)[0], positive)
+    assert not torch.equal(merged, run(model, positive))
+    patched = (
+        collect_maps(patch_speed(model, config)[0])[0] if before else patch_speed(collect_maps(model)[0], config)[0]
+    )
+    assert torch.equal(run(patched, positive), merged)
+
+
+def merging(model, plan_of=None):
+    """Merge in front of each cross-attention, as `patch_speed` does; return the plans as they come."""
+    plans = []  # reached by functions alone: the host copies what hangs on objects
+
+    def merge(n, context, value, options):
+        height, width = options["activations_shape"][2:]
+        plans.append(window_matching(n, height, width, 3 * n.shape[1] // 5))
+        return plans[-1].merge(n), context, value
+
+    model.set_model_attn2_patch(merge)
+    model.set_model_patch(lambda n, options: plans[-1].unmerge(n), "attn2_output_patch")
+    model.model_options["transformer_options"]["tome_speed_merged"] = plan_of or (lambda options: plans[-1])
+    return plans
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("together", [True, False])
+def test_each_row_is_unmerged_by_its_own_row_of_the_plan(batch, together):
+    model, positive, expected = new_model(), entry(bound()), []
+    plans = merging(model)
+
+    def watch(n, context, value, options):
+        height, width = options["activations_shape"][2:]
+        name, number = options["block"]
+        network = model.model.diffusion_model
+        stages = {"input": network.input_blocks, "output": network.output_blocks}
+        stage = network.middle_block if name == "middle" else stages[name][number]
+        attention = stage[1].transformer_blocks[options["block_index"]].attn2
+        if 0 in options["cond_or_uncond"]:
+            place = options["cond_or_uncond"].index(0)
+            maps = attention_maps(attention.to_q(n), attention.to_k(context), HEADS, [3, 7])  # [rows, 2, M]
+            maps = plans[-1].unmerge(maps.transpose(1, 2)).transpose(1, 2)
+            own = maps[place * batch : (place + 1) * batch].unflatten(2, (height, width))
+            expected.append(resize(own, (12, 10)))
+        return n, context, value
+
+    model.set_model_attn2_patch(watch)
+    found = collected([positive], model, batch=batch, together=together)
+    assert all(plan.kept < plan.tokens for plan in plans)
+    assert not torch.equal(plans[-1].assignment[0], plans[0].assignment[0])
+    assert found.calls == len(expected) == 15
+    assert torch.allclose(found.maps, torch.stack(expected).mean(0), atol=1e-5)
+
+
+@pytest.mark.parametrize("plan", [None, MergePlan.identity(2, 48), MergePlan.identity(1, 120)])
+def test_merged_tokens_without_a_plan_of_theirs_are_left_out_and_named(plan):
+    model = new_model()
+    merging(model, lambda options: plan)
+    patched, shelf = collect_maps(model)
+    found, notes = shelf.maps(run(patched, [entry(bound())]))
+    assert found is None and "48 tokens on a grid of 12 x 10 were left out" in notes
+
+
+def test_a_plan_is_asked_for_merged_tokens_alone():
+    model, asked = new_model(), []
+    model.model_options["transformer_options"]["tome_speed_merged"] = asked.append
+    assert collected([entry(bound())], model).calls == 15
+    assert asked == []
+
+
+def test_the_patch_tells_the_speed_room_that_it_takes_merged_tokens():
+    patched, _ = collect_maps(new_model())
+    (patch,) = patched.model_options["transformer_options"]["patches"]["attn2_patch"]
+    assert patch.takes_merged_tokens is True
 
 
 def test_tokens_that_another_pack_merged_before_are_left_out_and_named():

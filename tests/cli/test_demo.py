@@ -106,6 +106,14 @@ def test_with_nothing_named_there_is_a_column_a_preset(tome, tmp_path):
     assert all(column["latent_deviation"] > 0 for column in columns[1:])
 
 
+def test_a_preset_says_that_a_small_picture_has_too_few_tokens_unless_it_is_made_to_merge_them(tome, tmp_path):
+    words = (*QUICK, "--steps", 4, "--prompts", "a red square", "--preset", "fast")
+    assert "note: level 2: 4x4 tokens are fewer than min_tokens 64, nothing merges" in tome(*words).out
+    assert "min_tokens" not in tome(*words, "--min-tokens", 0).out
+    _, fast = json.loads((tmp_path / "tome-demo" / "report.json").read_text())["columns"]
+    assert fast["latent_deviation"] > 0
+
+
 def test_an_interrupt_keeps_the_rows_that_are_whole(tome, tmp_path, monkeypatch):
     monkeypatch.setattr(comparison, "draw", interrupted_at(call=1 + 2 * 2, draw=comparison.draw))  # 1 to warm up
     told = tome(*QUICK, "--ratios", "0.5", "--prompts", "a red square", "a blue circle", "a green star")

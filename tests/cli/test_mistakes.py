@@ -61,7 +61,7 @@ WRONG_WORDS = [
     (BENCH, "--ratio -1", "ratio must be a number from 0 to 1, got -1.0"),
     (BENCH, "--methods theirs", "methods must be among untouched, ours, todo, tomesd, got 'theirs'"),
     (BENCH, "--methods ours:speed=2", "ours has no setting 'speed'; it has preset, strength, ratio, "),
-    (BENCH, "--methods tomesd:metric=stem", "tomesd has no setting 'metric'; it has ratio, levels, parts, stride"),
+    (BENCH, "--methods tomesd:metric=block", "tomesd has no setting 'metric'; it has ratio, levels, parts, stride"),
     (BENCH, "--methods ours:levels=x", "levels cannot be 'x', in 'ours:levels=x'"),
     (BENCH, "--methods ours:ratio=2", "ratio must be a number from 0 to 1, got 2.0"),
     (BENCH, "--methods ours:levels=6", "levels must be among (1, 2, 3, 4) on this UNet2DConditionModel, got (6,)"),

@@ -13,7 +13,7 @@ WRITTEN = {
     "parts": ("attention,cross_attention", ("attention", "cross_attention")),
     "stride": ("4x2", (4, 2)),
     "matching": ("window", "window"),
-    "metric": ("stem", "stem"),
+    "metric": ("latent", "latent"),
     "seed": ("7", 7),
     "start_percent": ("0.1", 0.1),
     "end_percent": (".9", 0.9),
@@ -23,7 +23,7 @@ WRITTEN = {
     "kv_downsample": ("1", 1),
     "proportional": ("on", True),
     "refresh": ("5", 5),
-    "guard": ("on", True),
+    "min_tokens": ("256", 256),
 }
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from tests.hosts.comfyui import host as comfyui
 from tome_core.errors import UnsupportedModelError
 from tome_core.speed import SpeedConfig
-from tome_core.speed.patcher import find_family, patch_speed
+from tome_core.speed.doors.patcher import find_family, patch_speed
 
 EVERY_FORM = [
     {},
@@ -24,7 +24,7 @@ EVERY_FORM = [
     {"metric": "estimate"},
     {"metric": "block"},
     {"metric": "latent", "seed": 3},
-    {"metric": "stem", "matching": "window"},
+    {"metric": "latent", "matching": "window"},
 ]
 every_form = pytest.mark.parametrize(
     "form", EVERY_FORM, ids=lambda form: "-".join(map(str, form.values())) or "default"

@@ -1,10 +1,12 @@
 """Token merging beside the patches of other packs: they see every token, or merging steps aside and says so."""
 
+import copy
+
 import pytest
 import torch
 
 from tome_core.speed import SpeedConfig
-from tome_core.speed.patcher import patch_speed
+from tome_core.speed.doors.patcher import patch_speed
 
 EVERYTHING = {"parts": ("attention", "cross_attention", "mlp")}
 FULL = {256, 64, 16, 4}  # tokens of the levels of a 16 x 16 latent
@@ -42,7 +44,7 @@ def test_a_second_token_merger_merges_alone(host, form, is_first):
         clone, report = patch_speed(model, SpeedConfig(**form))
         clone = add_second_merger(clone)
     got = host.sample(clone)
-    assert noted(report, "attention ran unmerged, another pack gives it")
+    assert noted(report, "attention ran unmerged, it got")
     if form != {"parts": "block"}:  # whose MLP merges all the same
         assert torch.allclose(got, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
     assert got.isfinite().all()
@@ -64,6 +66,55 @@ def test_a_replaced_attention_gets_every_token(host, form, number):
     assert set(seen) == {256}
     assert noted(report, f"another pack replaces attn{number} in block input 1")
     assert report.merged_calls > 0
+
+
+def compiled(model):
+    """Return a clone that hosts take for one whose network will be compiled."""
+    clone = model.clone()
+    clone.add_wrapper_with_key("apply_model", "torch.compile", lambda executor, *given, **named: executor(*given))
+    return clone
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_replaced_attention_gets_every_token_in_a_compiled_network_too(host, number):
+    clone, report = patch_speed(host.new_model(), SpeedConfig(parts=("attention", "cross_attention")))
+    seen = []
+
+    def replace(q, k, v, options):
+        seen.append(q.shape[1])
+        return q
+
+    clone = compiled(clone)
+    getattr(clone, f"set_model_attn{number}_replace")(replace, "input", 1)
+    assert host.sample(clone).isfinite().all()
+    assert set(seen) == {256}
+    assert noted(report, f"another pack replaces attn{number} in block input 1") and report.merged_calls > 0
+
+
+@pytest.mark.parametrize(
+    "form", [{}, {"kv_ratio": 0.75}, {"kv_downsample": 2, "ratio": 0}, {"parts": "cross_attention"}]
+)
+def test_patches_of_a_compiled_network_merge_as_hooks_do(host, form):
+    clone, _ = patch_speed(host.new_model(), SpeedConfig(**form))
+    expected = host.sample(clone)
+    assert torch.allclose(host.sample(compiled(clone)), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_options_that_a_pack_copies_in_the_middle_of_a_run_merge_alike(host, is_compiled):
+    clone, report = patch_speed(host.new_model())
+    if is_compiled:
+        clone = compiled(clone)
+    expected = host.sample(clone)
+
+    def copying(executor, *given, **named):
+        *given, options = given
+        return executor(*given, copy.deepcopy(options) if isinstance(options, dict) else options, **named)
+
+    clone = clone.clone()
+    clone.add_wrapper_with_key("diffusion_model", "copies", copying)
+    assert torch.equal(host.sample(clone), expected)
+    assert report.untouched_calls == 0
 
 
 @pytest.mark.parametrize("name", ["attn1_patch", "attn2_patch"])
@@ -130,7 +181,7 @@ def test_a_patch_that_multiplies_the_rows_of_cross_attention_goes_on(host, rows)
     model.set_model_patch(together, "attn2_output_patch")
     clone, report = patch_speed(model, SpeedConfig(parts=("attention", "cross_attention")))
     assert host.sample(clone).isfinite().all()
-    assert noted(report, "cross_attention ran unmerged, another pack gives it") and report.merged_calls > 0
+    assert noted(report, "cross_attention ran unmerged, it got") and report.merged_calls > 0
 
 
 @pytest.mark.parametrize("form", [EVERYTHING, {"proportional": True}, {"parts": "block", "proportional": True}])
@@ -165,14 +216,14 @@ def test_an_override_that_never_calls_on_leaves_no_weights_behind(host):
     assert host.sample(clone).isfinite().all()
 
 
-@pytest.mark.parametrize("form", [{"metric": "first_block"}, {"metric": "block"}])
+@pytest.mark.parametrize("form", [{"metric": "block"}])
 def test_a_compiled_clone_changes_no_other_clone(host, form):
     clone, report = patch_speed(host.new_model(), SpeedConfig(**form))
     before = host.sample(clone)
     compiled = clone.clone()
     compiled.add_wrapper_with_key("apply_model", "torch.compile", lambda executor, *given, **named: executor(*given))
     got = host.sample(compiled)
-    assert noted(report, "stem is used instead") and noted(report, "compiling is cut at each block")
+    assert noted(report, "estimate is used instead") and noted(report, "compiling is cut at each block")
     assert not torch.equal(got, before) and torch.equal(host.sample(clone), before)
 
 

@@ -155,6 +155,31 @@ def test_kept_tokens_stay_in_the_order_of_the_sequence():
     assert plan.assignment.tolist() == [[0, 2, 1, 1, 2, 3], [0, 0, 0, 1, 2, 3]]
 
 
+@given(shapes, st.integers(0, 9))
+def test_kept_tokens_are_the_representatives_rising(shape: tuple[int, int, int], seed: int):
+    representatives = random_representatives(*shape, seed=seed)
+    plan = MergePlan.from_representatives(representatives, shape[2])
+    assert plan.kept_tokens.tolist() == [sorted(set(row)) for row in representatives.tolist()]
+    slots = plan.assignment.gather(1, plan.kept_tokens)  # each is named after the slot that it is in
+    assert torch.equal(slots, torch.arange(plan.kept).expand(plan.batch, -1))
+
+
+def test_kept_tokens_stay_with_their_rows_in_plans_made_of_others():
+    one, other = random_plan(2, 15, 6, seed=1), random_plan(2, 15, 6, seed=2)
+    assert torch.equal(one.expand(6).kept_tokens, one.kept_tokens.repeat(3, 1))
+    joined = MergePlan.of_rows([(one, 1), (other, 0), (one, 0), (one, 1)])
+    expected = [one.kept_tokens[1], other.kept_tokens[0], one.kept_tokens[0], one.kept_tokens[1]]
+    assert torch.equal(joined.kept_tokens, torch.stack(expected))
+    assert torch.equal(joined.expand(8).kept_tokens, torch.stack(expected * 2))
+    assert torch.equal(MergePlan.identity(2, 5).kept_tokens, torch.arange(5).expand(2, -1))
+
+
+def test_a_plan_of_a_matching_keeps_the_tokens_that_the_matching_kept():
+    plan = bipartite_soft_matching_2d(features(2, 12), 3, 4, 5)
+    assert plan.kept_tokens.shape == (2, 7)
+    assert torch.equal(plan.representatives.gather(1, plan.kept_tokens), plan.kept_tokens)
+
+
 def test_the_identity_plan_hands_back_the_very_tensor():
     x = features(2, 5)
     for plan in (MergePlan.identity(2, 5), random_plan(2, 5, 5)):
@@ -276,7 +301,7 @@ def test_a_plan_of_rows_is_that_of_the_rows_alone(rows):
     got = MergePlan.of_rows([(plans[0], row) for row in rows] + [(plans[1], 1)])
     z = torch.cat([x[rows], y[1:]])
     expected = bipartite_soft_matching_2d(z, 3, 4, 5)
-    for name in ("assignment", "sizes", "order", "starts", "slots"):
+    for name in ("assignment", "sizes", "order", "starts", "slots", "representatives"):
         assert torch.equal(getattr(got, name), getattr(expected, name)), name
     assert torch.equal(got.merge(z), expected.merge(z))
 

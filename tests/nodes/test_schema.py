@@ -41,7 +41,7 @@ def test_missing_and_wired_inputs_leave_the_default(schema: Any):
     [
         SpeedConfig(ratio=0.3, levels=(1, 2), parts=("attention", "mlp"), mlp_ratio=0.0),
         SpeedConfig(stride=(2, 4), seed=5, matching="window", metric="block"),
-        SpeedConfig(parts="block", refresh=3, guard=True, start_percent=0.2, end_percent=0.9),
+        SpeedConfig(parts="block", refresh=3, min_tokens=256, start_percent=0.2, end_percent=0.9),
         SpeedConfig(kv_downsample=2, proportional=True),
     ],
 )
@@ -64,8 +64,10 @@ def test_bounds_and_defaults_are_the_fields_own(schema: Any):
     assert (made["mlp_ratio"].min, made["mlp_ratio"].max, made["mlp_ratio"].default) == (-1.0, 1.0, -1.0)
     assert (made["seed"].min, made["seed"].max, made["seed"].default) == (-1, 2**53 - 1, -1)
     assert (made["stride_width"].min, made["stride_width"].max, made["stride_width"].default) == (1, 8, 2)
-    assert made["metric"].options == ["first_block", "stem", "latent", "block", "estimate"]
-    assert made["guard"].default is False
+    assert made["metric"].options == ["estimate", "block", "latent"]
+    assert made["proportional"].default is False
+    few = made["min_tokens"]
+    assert (few.min, few.max, few.step, few.default) == (0, 2**20, 64, 0)
 
 
 def test_the_parts_are_all_that_the_config_accepts_together(schema: Any):

@@ -92,7 +92,7 @@ def test_after_a_run_the_node_tells_what_was_merged_and_how_long_it_took(speed: 
 
     def run() -> str:
         speed.patch_speed.report.merged_calls += 4
-        speed.patch_speed.report.record(1, (32, 32), "block", 512)
+        speed.patch_speed.report.record(1, (32, 32), "block", 512, channels=320)
         return "latent"
 
     assert around_run(run) == "latent"
@@ -101,8 +101,60 @@ def test_after_a_run_the_node_tells_what_was_merged_and_how_long_it_took(speed: 
     assert told[0].startswith("This run: ") and "s a model call" in told[0]
     assert told[1:3] == [
         "Merged in 4 of 4 calls of the model.",
-        "Level 1 (5 blocks), 1024 tokens: block on 512 (-50%)",
+        "Level 1 (5 blocks), 1024 tokens: block on 512 (-50%), 56% of their work saved",
     ]
+
+
+SAVED = ({"min_tokens": True}, {"min_tokens": 1}, {"guard": True})  # by place, as the host hands it on, and by name
+GUARD_GONE = "guard is gone, since merging depends on no clock any more; min_tokens 64 leaves small levels untouched"
+METRIC_GONE = "is gone: estimate, which keeps pictures closer, is in its place"
+
+
+@pytest.mark.parametrize("saved", SAVED)
+def test_a_workflow_that_was_saved_with_the_guard_on_still_runs_and_says_that_it_is_gone(
+    speed: Any, sent: Any, saved: Any
+):
+    assert speed.ToMeSpeedAdvanced.validate_inputs(**saved) is True
+    _, text = speed.ToMeSpeedAdvanced.execute(Model(), ratio=0.25, **saved).args
+    assert speed.patch_speed.config == SpeedConfig(ratio=0.25)
+    assert text.splitlines()[1:] == [f"Note: {GUARD_GONE}."]
+    speed.patch_speed.on_end(speed.patch_speed.report)
+    assert sent[-1][0].splitlines()[-1] == f"Note: {GUARD_GONE}."
+
+
+@pytest.mark.parametrize("saved", [{"min_tokens": False}, {"min_tokens": 0}, {"guard": False}])
+def test_a_workflow_that_was_saved_with_the_guard_off_is_what_it_was(speed: Any, saved: Any):
+    assert speed.ToMeSpeedAdvanced.validate_inputs(**saved) is True
+    _, text = speed.ToMeSpeedAdvanced.execute(Model(), **saved).args
+    assert speed.patch_speed.config == SpeedConfig() and "Note" not in text
+
+
+@pytest.mark.parametrize("metric", ["first_block", "stem"])
+def test_a_workflow_that_was_saved_with_a_metric_that_is_gone_runs_with_the_default_and_says_so(
+    speed: Any, metric: str
+):
+    saved = {"metric": metric, "min_tokens": True}
+    assert speed.ToMeSpeedAdvanced.validate_inputs(**saved) is True
+    _, text = speed.ToMeSpeedAdvanced.execute(Model(), **saved).args
+    assert speed.patch_speed.config == SpeedConfig()
+    assert text.splitlines()[1:] == [f"Note: {GUARD_GONE}.", f"Note: metric {metric} {METRIC_GONE}."]
+
+
+def test_what_is_gone_is_said_where_nothing_merges_as_well(speed: Any):
+    _, text = speed.ToMeSpeedAdvanced.execute(Model(), ratio=0.0, metric="stem").args
+    assert text == f"Off: the model stays untouched.\nNote: metric stem {METRIC_GONE}."
+    _, text = speed.ToMeSpeedAdvanced.execute(Model(), ratio=2.0, metric="stem").args
+    assert text.endswith(f"from 0 to 1, got 2.0\nNote: metric stem {METRIC_GONE}.")
+
+
+def test_a_number_of_tokens_is_no_guard(speed: Any):
+    _, text = speed.ToMeSpeedAdvanced.execute(Model(), min_tokens=256).args
+    assert speed.patch_speed.config == SpeedConfig(min_tokens=256) and "Note" not in text
+
+
+def test_the_last_knob_is_where_the_guard_was_so_that_saved_values_keep_their_places(speed: Any):
+    names = [made.id for made in speed.ToMeSpeedAdvanced.define_schema().inputs]
+    assert len(names) == 18 and names[7] == "metric" and names[-2:] == ["refresh", "min_tokens"]
 
 
 @pytest.mark.parametrize("arguments", [("off", 1.0), ("fast", 0.0)])

@@ -1,14 +1,16 @@
 """Presets as artists choose them: what each word promises, and what strength and family do to it."""
 
 import json
+import warnings
 from dataclasses import asdict, fields
+from typing import Any
 
 import pytest
 
-from tome_core.presets import SPEED_PRESETS, read_preset, speed_preset
+from tome_core.presets import SPEED_PRESETS, Preset, loader, read_preset, speed_preset
 from tome_core.speed import SpeedConfig
 
-FAMILIES = (None, "sd1", "sd2", "sdxl")
+FAMILIES = (None, "sd1", "sd2", "sdxl", "sdxl_refiner")
 RATIOS = [field.name for field in fields(SpeedConfig) if field.name.endswith("ratio")]
 
 
@@ -59,10 +61,35 @@ def test_only_a_level_that_every_model_has_is_named_without_a_family():
     assert speed_preset("fast").levels == (1, 2)
 
 
+@pytest.mark.parametrize("family", ["sdxl", "sdxl_refiner"])
 @pytest.mark.parametrize("word", [word for word in SPEED_PRESETS if word != "off"])
-def test_on_sdxl_both_levels_merge(word):
+def test_on_sdxl_both_levels_merge(word, family):
     """Level 1 alone holds a quarter of its work: no ratio there gains more than a few percent."""
-    assert speed_preset(word, "sdxl").levels == (1, 2)
+    assert speed_preset(word, family).levels == (1, 2)
+
+
+def test_every_preset_that_merges_leaves_levels_of_fewer_than_64_tokens_untouched():
+    assert [speed_preset(word).min_tokens for word in SPEED_PRESETS] == [0, 64, 64, 64]
+
+
+def install_preset(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "read_presets", lambda system: {"mine": Preset("Mine.", settings, "")})
+
+
+def test_a_preset_with_settings_that_are_gone_loads_and_says_what_replaces_them(monkeypatch: pytest.MonkeyPatch):
+    install_preset({"ratio": 0.25, "guard": True, "metric": "stem"}, monkeypatch)
+    with pytest.warns(UserWarning) as said:
+        assert speed_preset("mine") == SpeedConfig(ratio=0.25)
+    assert [str(warning.message).split(":")[0] for warning in said] == ["preset mine"] * 2
+    assert ["guard is gone" in str(said[0].message), "metric stem is gone" in str(said[1].message)] == [True, True]
+    assert {warning.filename for warning in said} == {__file__}, "it points at whoever asked for the preset"
+
+
+def test_a_preset_that_had_the_guard_off_loads_without_a_word(monkeypatch: pytest.MonkeyPatch):
+    install_preset({"ratio": 0.25, "guard": False}, monkeypatch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert speed_preset("mine") == SpeedConfig(ratio=0.25)
 
 
 def test_an_unknown_family_takes_what_every_model_can_do():

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
+
+from tome_core.speed.layouts import read_layout
 
 TEXT_LENGTH, TEXT_WIDTH, POOLED_WIDTH = 7, 16, 16
 
@@ -69,6 +71,41 @@ def new_inputs() -> Callable[..., dict[str, Any]]:
         }
 
     return build
+
+
+@pytest.fixture
+def blocks() -> Callable[[nn.Module, int], list[Any]]:
+    """Return a function from a UNet and a level to its transformer blocks, as they run."""
+    return lambda unet, level: [unet.get_submodule(block.path) for block in read_layout(unet).blocks_of(level)]
+
+
+@pytest.fixture
+def stacks() -> Callable[[nn.Module, int], list[Any]]:
+    """Return a function from a UNet and a level to the transformers that hold its blocks, as they run."""
+    return lambda unet, level: [unet.get_submodule(stack.path) for stack in read_layout(unet).stacks_of(level)]
+
+
+class Recorder:
+    """An attention processor of another tool, which sees what attention is given."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner, self.seen = inner, []
+
+    def __call__(self, attn: nn.Module, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        self.seen.append(hidden_states.shape[1])
+        return self.inner(attn, hidden_states, *args, **kwargs)
+
+
+@pytest.fixture
+def record_attention() -> Callable[[Any], list[int]]:
+    """Return a function that puts a `Recorder` on an attention and returns the list of how many tokens it sees."""
+
+    def put(attention: Any) -> list[int]:
+        recorder = Recorder(attention.processor)
+        attention.set_processor(recorder)
+        return recorder.seen
+
+    return put
 
 
 @pytest.fixture

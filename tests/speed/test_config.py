@@ -5,6 +5,7 @@ import numpy
 import pytest
 
 from tome_core.speed import SpeedConfig
+from tome_core.speed.config import config_or_default, without_retired
 
 WRONG = [
     ("ratio", -0.1, "ratio must be a number from 0 to 1, got -0.1"),
@@ -26,12 +27,19 @@ WRONG = [
     ("stride", 2, "stride must be two whole numbers from 1 to 8"),
     ("stride", (2, 2, 2), "stride must be two whole numbers from 1 to 8"),
     ("matching", "greedy", "matching must be one of .*'bipartite', 'window'.*, got 'greedy'"),
-    ("metric", "text", "metric must be one of .*'first_block'.*, got 'text'"),
+    ("metric", "text", "metric must be one of .*'estimate', 'block', 'latent'.*, got 'text'"),
+    ("metric", "first_block", "metric must be one of .*, got 'first_block'"),
+    ("metric", "stem", "metric must be one of .*, got 'stem'"),
     ("seed", -1, "seed must be None or a whole number"),
     ("seed", 0.5, "seed must be None or a whole number"),
     ("start_percent", math.nan, "start_percent must be a number from 0 to 1, got nan"),
     ("start_percent", 1.0, "end_percent must be above start_percent, got 1.0"),
     ("end_percent", 1.5, "end_percent must be a number from 0 to 1, got 1.5"),
+    ("min_tokens", -1, "min_tokens must be a whole number from 0 to 1048576, got -1"),
+    ("min_tokens", 64.0, "min_tokens must be a whole number from 0 to 1048576, got 64.0"),
+    ("min_tokens", None, "min_tokens must be a whole number from 0 to 1048576, got None"),
+    ("refresh", 0, "refresh must be a whole number from 1 to 50, got 0"),
+    ("proportional", "yes", r"proportional must be one of \(False, True\), got 'yes'"),
 ]
 
 
@@ -78,7 +86,7 @@ def test_a_config_cannot_be_changed():
         SpeedConfig().ratio = 0.2  # type: ignore[misc]
 
 
-def test_every_field_tells_a_user_interface_what_it_is_and_within_which_bounds():
+def test_every_field_says_to_a_user_interface_what_it_is_and_within_which_bounds():
     for field in dataclasses.fields(SpeedConfig):
         metadata = field.metadata
         assert metadata["help"].endswith(".")
@@ -134,3 +142,39 @@ def test_a_part_without_a_ratio_of_its_own_takes_the_common_one():
 )
 def test_without_a_common_ratio_only_what_merges_by_its_own_is_not_neutral(settings, is_neutral):
     assert SpeedConfig(ratio=0, **settings).is_neutral == is_neutral
+
+
+def test_min_tokens_alone_leaves_a_config_as_neutral_as_it_is():
+    assert not SpeedConfig(min_tokens=4096).is_neutral
+    assert SpeedConfig(min_tokens=4096, ratio=0).is_neutral
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept", "said"),
+    [
+        ({"ratio": 0.5, "metric": "latent"}, {"ratio": 0.5, "metric": "latent"}, []),
+        ({"ratio": 0.5, "guard": True}, {"ratio": 0.5}, ["guard is gone"]),
+        ({"guard": False}, {}, []),  # what was asked for is what is done
+        ({"metric": "first_block"}, {}, ["metric first_block is gone"]),
+        ({"metric": "stem"}, {}, ["metric stem is gone"]),
+    ],
+)
+def test_settings_of_earlier_versions_are_dropped_with_a_sentence(settings, kept, said):
+    given = dict(settings)
+    found, sentences = without_retired(given)
+    assert found == kept
+    assert [sentence[: len(start)] for sentence, start in zip(sentences, said, strict=True)] == said
+    assert given == settings  # as it was
+    SpeedConfig(**kept)
+
+
+def test_both_retired_settings_are_named():
+    kept, sentences = without_retired({"guard": True, "metric": "stem", "ratio": 0.25})
+    assert (kept, len(sentences)) == ({"ratio": 0.25}, 2)
+    assert SpeedConfig(**kept).metric == "estimate"
+
+
+def test_no_config_is_the_default_one():
+    config = SpeedConfig(ratio=0.25)
+    assert config_or_default(None) == SpeedConfig()
+    assert config_or_default(config) is config

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..merging import MergePlan
 from ..merging.kernels import widen
 
 Grid = tuple[int, int]
@@ -47,6 +48,18 @@ def resize(maps: Tensor, grid: Grid) -> Tensor:
     if maps.shape[2:] == grid:
         return maps
     return functional.interpolate(maps, size=grid, mode="bilinear", align_corners=False)
+
+
+def slots_of(plan: MergePlan | None, merged: Tensor, grid: Grid) -> Tensor | None:
+    """Return [B, N]: the place in `merged` [B, M, C] of each token of a grid; None where the plan is of others."""
+    if plan is None or (plan.batch, plan.kept, plan.tokens) != (*merged.shape[:2], grid[0] * grid[1]):
+        return None
+    return plan.assignment
+
+
+def unmerge(maps: Tensor, slots: Tensor) -> Tensor:
+    """Return [B, K, N]: each token gets the values that its slot, one of [B, N], has in maps [B, K, M]."""
+    return maps.gather(2, slots.unsqueeze(1).expand(-1, maps.shape[1], -1))
 
 
 def entropy(maps: Tensor) -> Tensor:

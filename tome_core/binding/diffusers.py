@@ -2,12 +2,13 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from inspect import signature
+from inspect import currentframe, signature
 from types import TracebackType
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from .bound import BoundPrompt
 from .composite import Layout, bind_rows
@@ -20,6 +21,7 @@ from .table import OtherTokensError, row_groups
 Parser = Callable[[str], Parse]
 _UNBOUND: Final = Layout((), (), ())
 _HANDLE: Final = "_tome_binding"  # the pipeline's attribute that finds a handle which another tool wrapped
+_is_compiling: Callable[[], bool] = getattr(torch.compiler, "is_compiling", bool)  # older torch has no such function
 
 
 def apply_binding(
@@ -31,8 +33,11 @@ def apply_binding(
     text encoder a prompt. Markup is taken out of prompts; at strength 0 nothing else is changed, and markup that breaks
     a rule stays. The negative prompt and the pooled vectors stay as they are (the paper does not discuss
     these; its code keeps them). Until it is closed the pipeline object has an `encode_prompt` of its own and
-    `_tome_binding`, which finds the handle again; its class, modules and weights are not touched. An earlier binding
-    of the same pipeline is closed first, also one that another tool has wrapped.
+    `_tome_binding`, which finds the handle again; its class and weights are not touched. An earlier binding of the same
+    pipeline is closed first, also one that another tool has wrapped.
+
+    A pipeline that `from_pipe` makes of this one has no binding. A hook on each text encoder, which changes nothing,
+    warns once where such a pipeline encodes a prompt.
 
     Where SDXL gets a second prompt, each text encoder's rows are bound by its own prompt; the refiner, whose only text
     encoder reads the first one, by that. A prompt that a tokenizer changes before it cuts it stays unbound, with a
@@ -44,9 +49,13 @@ def apply_binding(
         parser: from a prompt to its groups and its text without markup.
 
     Raises:
-        UnsupportedModelError: the pipeline lacks a text encoder, a tokenizer or a UNet, or they are none of CLIP's.
-            Nothing is changed.
+        UnsupportedModelError: the pipeline lacks a text encoder, a tokenizer or a UNet, or they are none of CLIP's, or
+            it does not encode its prompts by `encode_prompt`. Nothing is changed.
     """
+    if config is not None and not isinstance(config, BindingConfig):
+        raise TypeError(
+            f"config must be a BindingConfig, as binding_preset makes one of a preset's word; got {config!r}"
+        )
     towers = find_towers(pipeline)
     for earlier in (vars(pipeline).get(_HANDLE), getattr(vars(pipeline).get("encode_prompt"), "__self__", None)):
         if isinstance(earlier, BindingHandle):
@@ -74,6 +83,7 @@ class BindingHandle:
         self._signature = signature(type(pipeline).encode_prompt)  # another tool's may tell less
         self._own = vars(pipeline).get("encode_prompt")  # another tool's, if it put one there
         self._is_closed = False
+        self._hooks: list[RemovableHandle] = []
 
     @property
     def is_installed(self) -> bool:
@@ -95,6 +105,9 @@ class BindingHandle:
         What another tool put over it in the meantime stays, and goes straight through to the pipeline's own.
         """
         self._is_closed = True
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
         if self.is_installed:
             delattr(self._pipeline, _HANDLE)
         if getattr(vars(self._pipeline).get("encode_prompt"), "__self__", None) is self:
@@ -111,8 +124,16 @@ class BindingHandle:
         self.close()
 
     def _install(self) -> None:
-        self._pipeline.encode_prompt = self._encode_bound
-        setattr(self._pipeline, _HANDLE, self)
+        """Put everything in its place, or nothing."""
+        watch = _UnboundWatch()
+        try:
+            for tower in () if self.config.is_neutral else self._towers:
+                self._hooks.append(tower.encoder.register_forward_pre_hook(watch))
+            self._pipeline.encode_prompt = self._encode_bound
+            setattr(self._pipeline, _HANDLE, self)
+        except BaseException:
+            self.close()
+            raise
 
     def _encode_bound(self, *args: Any, **kwargs: Any) -> Any:
         """Do what the pipeline's `encode_prompt` does, and bind the rows of the prompt."""
@@ -167,6 +188,33 @@ class BindingHandle:
         widths = [tower.width for tower in self._towers]
         parts = zip(rows.split(widths, dim=-1), bare_rows.split(widths, dim=-1), layouts, strict=True)
         return torch.cat([bind_rows(own, bare, layout, self.config) for own, bare, layout in parts], dim=-1)
+
+
+class _UnboundWatch:
+    """A hook on text encoders that warns once of a pipeline which shares them and has no binding."""
+
+    def __init__(self) -> None:
+        self._has_warned = False
+
+    def __call__(self, encoder: nn.Module, args: tuple[Any, ...]) -> None:
+        if self._has_warned or _is_compiling():
+            return
+        pipeline = _calling_pipeline()
+        if pipeline is not None and _HANDLE not in vars(pipeline):
+            self._has_warned = True
+            shares = f"{type(pipeline).__name__} shares the text encoder of a bound pipeline but not its binding"
+            warnings.warn(f"{shares}, so its prompts stay unbound: call apply_binding on it", stacklevel=5)
+
+
+def _calling_pipeline() -> object | None:
+    """Return the innermost diffusers pipeline among the callers; None where something else runs the text encoder."""
+    frame = currentframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if any(cls.__name__ == "DiffusionPipeline" for cls in type(caller).__mro__):
+            return caller
+        frame = frame.f_back
+    return None
 
 
 def _layout(tower: Tower, parse: Parse) -> Layout:

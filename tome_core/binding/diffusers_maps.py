@@ -6,14 +6,23 @@ replaced, and whatever kernel it has stays.
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import UnsupportedModelError
-from .attention import Grid, attention_maps, resize
+from .attention import Grid, attention_maps, resize, slots_of, unmerge
+
+_Orders = tuple[tuple[str, ...], ...]  # what the equal parts of a batch are of, for each number of parts
+_PLAIN: Final[_Orders] = (("prompt",), ("negative", "prompt"))
+_PERTURBED: Final[_Orders] = (("prompt", "perturbed"), ("negative", "prompt", "perturbed"))
+_OTHERS: Final[dict[str, _Orders]] = {  # by a part of the pipeline's name
+    "InstructPix2Pix": (("prompt",), ("prompt", "negative", "negative")),
+    "LEdits": (("negative", "prompt"),),  # one part is the negative prompt, more than two are several edits
+    "SAGPipeline": (("negative", "prompt"),),  # one part is the negative prompt, where there is guidance
+}
 
 
 def record_maps(model: object, rows: Sequence[int], *, images: int = 1, merging: Any = None) -> "MapRecorder":
@@ -24,8 +33,9 @@ def record_maps(model: object, rows: Sequence[int], *, images: int = 1, merging:
     Args:
         model: a pipeline with a `unet`, or the UNet itself.
         rows: the text rows to record, one map each, such as the first noun row of each group.
-        images: how many images a call draws; the last rows of its batch are theirs, those before are of the negative
-            prompt. The images share one prompt.
+        images: how many images a call draws; they share one prompt. A pipeline's guidance says which rows of a batch
+            are the prompt's, and a call in which that is not known is left out with a note. In a UNet alone the last
+            rows are theirs.
         merging: the `SpeedHandle` that merges image tokens in this model, so that maps can be unmerged.
 
     Raises:
@@ -41,7 +51,7 @@ def record_maps(model: object, rows: Sequence[int], *, images: int = 1, merging:
     if not any(layers for _, layers in found):
         supported = "a UNet with cross-attention, or a pipeline with such a unet"
         raise UnsupportedModelError(f"model must be {supported}, got {type(model).__name__}")
-    recorder = MapRecorder(tuple(rows), images, merging)
+    recorder = MapRecorder(tuple(rows), images, merging, None if unet is model else model)
     recorder._install(unet, found)
     return recorder
 
@@ -55,15 +65,16 @@ class MapRecorder:
         notes: why layers were left out, each sentence once.
     """
 
-    def __init__(self, rows: tuple[int, ...], images: int, merging: Any) -> None:
+    def __init__(self, rows: tuple[int, ...], images: int, merging: Any, pipeline: object | None) -> None:
         self.calls: list[Tensor] = []
         self.notes: list[str] = []
         self._rows = rows
         self._images = images
         self._merging = merging
+        self._pipeline = pipeline
         self._hooks: list[RemovableHandle] = []
-        self._latent: Grid = (0, 0)
         self._layers: list[Tensor] = []  # of the call under way
+        self._is_negative = False  # the call under way
 
     @property
     def is_installed(self) -> bool:
@@ -113,47 +124,54 @@ class MapRecorder:
             raise
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        sample = args[0] if args else kwargs.get("sample")
-        self._latent = (sample.shape[-2], sample.shape[-1]) if isinstance(sample, Tensor) else (0, 0)
         self._layers.clear()
+        guider = getattr(self._pipeline, "guider", None)  # modular pipelines call the model for each part alone
+        self._is_negative = guider is not None and not guider.is_conditional
 
     def _end(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
         if output is not None and self._layers:  # None: the model raised
             finest = max((maps.shape[2], maps.shape[3]) for maps in self._layers)
             self.calls.append(torch.stack([resize(maps, finest) for maps in self._layers]).mean(dim=0).cpu())
-        elif output is not None and not self.notes:
+        elif output is not None and not self._is_negative and not self.notes:
             self._note("a call gave no map: no cross-attention layer in it could be read")
         self._layers.clear()
 
     @torch.no_grad()
     def _record(self, layer: Any, q: Tensor, k: Tensor, mask: Tensor | None, grid: Grid) -> None:
-        count = self._images
-        if q.shape[0] < count or q.shape[0] % count:
-            self._note(f"a batch of {q.shape[0]} rows is not of {count} images: it was left out")
+        own = self._own_rows(q.shape[0])
+        if own is None:
             return
-        tokens = grid[0] * grid[1]
-        slots = None if q.shape[1] == tokens else self._slots(q.shape[0], q.shape[1], grid)
-        if q.shape[1] != tokens and slots is None:
+        is_merged = q.shape[1] != grid[0] * grid[1]
+        slots = self._slots(q, grid) if is_merged else None
+        if is_merged and slots is None:
             self._note(f"{q.shape[1]} merged tokens were left out: record_maps needs the handle that merges them")
             return
-        mask = mask[-count:] if mask is not None and mask.shape[0] == q.shape[0] else mask
-        maps = attention_maps(q[-count:], k[-count:], layer.heads, self._rows, scale=layer.scale, mask=mask)
-        if slots is not None:
-            maps = maps.gather(2, slots[-count:].unsqueeze(1).expand(-1, len(self._rows), -1))
+        mask = mask[own] if mask is not None and mask.shape[0] == q.shape[0] else mask
+        maps = attention_maps(q[own], k[own], layer.heads, self._rows, scale=layer.scale, mask=mask)
+        maps = maps if slots is None else unmerge(maps, slots[own])
         self._layers.append(maps.float().unflatten(2, grid))
 
-    def _slots(self, batch: int, kept: int, grid: Grid) -> Tensor | None:
+    def _own_rows(self, batch: int) -> slice | None:
+        """Return the rows of a batch that are the prompt's; None where it has none, and with a note if unknown."""
+        if self._is_negative:
+            return None
+        parts, rest = divmod(batch, self._images)
+        if parts == 0 or rest:
+            self._note(f"a batch of {batch} rows is not of {self._images} images: it was left out")
+            return None
+        place = parts - 1 if self._pipeline is None else _place(self._pipeline, parts)
+        if place is None:
+            known = f"which of them are the prompt's is not known for {type(self._pipeline).__name__}"
+            count = f"{self._images} image{'s' if self._images > 1 else ''}"
+            self._note(f"a batch of {batch} rows for {count} was left out: {known}")
+            return None
+        return slice(place * self._images, (place + 1) * self._images)
+
+    def _slots(self, q: Tensor, grid: Grid) -> Tensor | None:
         """Return [B, N], the merged token of each token on a grid, where the merging that was named made it."""
         if self._merging is None:
             return None
-        for level in self._merging.report.levels:
-            if tuple(-(-side // level.downsample) for side in self._latent) != grid:
-                continue
-            for part in self._merging.config.parts:
-                plan = self._merging.state.plan(level.level, grid, part)
-                if plan is not None and (plan.batch, plan.kept) == (batch, kept):
-                    return plan.assignment
-        return None
+        return slots_of(self._merging.plan_of(grid, q.shape[1]), q, grid)
 
     def _note(self, sentence: str) -> None:
         if sentence not in self.notes:
@@ -190,6 +208,14 @@ class _LayerHooks:
         if self._queries is not None and getattr(module, "fused_projections", False):  # its to_kv ran, not its to_k
             self._recorder._note("fused projections were left out: the maps need unfuse_qkv_projections() before them")
         self._layer = self._queries = None
+
+
+def _place(pipeline: object, parts: int) -> int | None:
+    """Return which of the equal parts of a batch is the prompt's; None where that is not known."""
+    names = [cls.__name__ for cls in type(pipeline).__mro__]
+    other = next((orders for part, orders in _OTHERS.items() if any(part in name for name in names)), _PLAIN)
+    orders = _PERTURBED if getattr(pipeline, "do_perturbed_attention_guidance", False) else other
+    return next((order.index("prompt") for order in orders if len(order) == parts), None)
 
 
 def _transformers(unet: object) -> list[tuple[nn.Module, list[nn.Module]]]:

@@ -1,8 +1,12 @@
 """The CLIP text encoders of a diffusers pipeline, and how their tokenizers cut a prompt into tokens."""
 
+import inspect
 import re
 from dataclasses import dataclass
+from types import CodeType, FunctionType
 from typing import Any, Final
+
+from torch import nn
 
 from ..errors import UnsupportedModelError
 from .table import TokenTable, read_tokens, token_bytes
@@ -18,11 +22,13 @@ class Tower:
     Attributes:
         pipeline: where it is from; replaces the words of textual inversion by one word a token.
         tokenizer: its tokenizer.
+        encoder: the text encoder.
         width: the number of columns that it adds to the rows.
     """
 
     pipeline: Any
     tokenizer: Any
+    encoder: nn.Module
     width: int
 
     def read(self, text: str) -> TokenTable:
@@ -49,11 +55,15 @@ def find_towers(pipeline: object) -> tuple[Tower, ...]:
     """Return the text encoders of a pipeline in the order of their columns.
 
     Raises:
-        UnsupportedModelError: it has none, or one that is not CLIP's; the message names what there is.
+        UnsupportedModelError: it has none, or one that is not CLIP's, or it does not encode its prompts by
+            `encode_prompt`; the message names what there is.
     """
     name = type(pipeline).__name__
-    if not hasattr(pipeline, "encode_prompt") or getattr(pipeline, "unet", None) is None:
+    if getattr(pipeline, "unet", None) is None:
         raise UnsupportedModelError(f"pipeline must be {_SUPPORTED}, got {name}")
+    if not _encodes_prompts(type(pipeline)):
+        found = f"{name}, which does not encode its prompts by encode_prompt"
+        raise UnsupportedModelError(f"pipeline must be {_SUPPORTED}, got {found}")
     towers = []
     for tokenizer_name, encoder_name in _PAIRS:
         tokenizer, encoder = (getattr(pipeline, x, None) for x in (tokenizer_name, encoder_name))
@@ -67,10 +77,63 @@ def find_towers(pipeline: object) -> tuple[Tower, ...]:
         if not any(cls.__name__.startswith("CLIPText") for cls in type(encoder).__mro__):
             found = f"{name} with a {type(encoder).__name__}"
             raise UnsupportedModelError(f"pipeline must be {_SUPPORTED}, got {found}")
-        towers.append(Tower(pipeline, tokenizer, encoder.config.hidden_size))
+        towers.append(Tower(pipeline, tokenizer, encoder, encoder.config.hidden_size))
     if not towers:
         raise UnsupportedModelError(f"pipeline must be {_SUPPORTED}, got {name} without a text encoder")
     return tuple(towers)
+
+
+def _encodes_prompts(kind: type) -> bool:
+    """Return whether a class has an `encode_prompt` for prompts, and its call leads there by the names in its code.
+
+    What the call hands on to is followed through its own methods, and through functions that its modules have.
+    """
+    encode = getattr(kind, "encode_prompt", None)
+    if encode is None or "prompt" not in inspect.signature(encode).parameters:
+        return False
+    todo = _methods(kind, "__call__")
+    if not todo:
+        return True  # no Python code to look at
+    seen = set(todo)
+    while todo:
+        function = todo.pop()
+        names = _names(function.__code__)
+        if "encode_prompt" in names:
+            return True
+        others = [function.__globals__.get(name) for name in names]
+        found = [other for other in map(_plain, others) if other is not None]
+        found += [method for name in names for method in _methods(kind, name)]
+        todo += [each for each in found if each not in seen]
+        seen.update(found)
+    return False
+
+
+def _methods(kind: type, name: str) -> list[FunctionType]:
+    """Return the method of a name that a class's objects have, and those that it calls by `super`."""
+    found = []
+    for cls in kind.__mro__:
+        method = _plain(vars(cls).get(name))
+        if method is not None:
+            found.append(method)
+            if "super" not in _names(method.__code__):
+                break
+    return found
+
+
+def _plain(member: object) -> FunctionType | None:
+    """Return the function behind a member of a class or module, without what decorates it."""
+    if isinstance(member, property):
+        member = member.fget
+    elif isinstance(member, staticmethod | classmethod):
+        member = member.__func__
+    function = inspect.unwrap(member) if isinstance(member, FunctionType) else None
+    return function if isinstance(function, FunctionType) else None
+
+
+def _names(code: CodeType) -> set[str]:
+    """Return the names that some code, and the functions inside of it, read."""
+    inner = [const for const in code.co_consts if isinstance(const, CodeType)]
+    return set(code.co_names).union(*map(_names, inner))
 
 
 def _added_bytes(token: str, added: dict[str, int]) -> bytes | None:

@@ -1,19 +1,22 @@
 """The attention maps of one sampling run, summed up while it goes on."""
 
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from .attention import Grid, attention_maps, resize
+from .attention import Grid, attention_maps, resize, slots_of, unmerge
 from .bound import BoundPrompt
 from .conditioning import GROUPS_KEY
 from .map_layers import Layers
 
 Options = Mapping[str, Any]
+_MERGED: Final = "tome_speed_merged"
+"""Of a function in the options: from a patch's options to the `MergePlan` of the tokens that it sees, or None."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ class MapRun:
         """Read one cross-attention.
 
         Args:
-            n: [rows, N, C], its input on the side of the image, of all entries of a call.
+            n: [rows, N, C], its input on the side of the image, of all entries of a call. Where image tokens are
+                merged, the options have the plan.
             context: [rows, T, D], its input on the side of the text.
             options: what the host tells its patches.
         """
@@ -76,11 +80,13 @@ class MapRun:
             self._note("a call did not tell whose rows are whose: it was left out")
             return
         images = n.shape[0] // len(entries)
+        slots = _slots(n, options)
         for place, (side, uuid) in enumerate(entries):
             prompt = self._prompts.get(uuid) if side == 0 or not self._is_two_sided else None
             if prompt is not None:
                 rows = slice(place * images, (place + 1) * images)
-                self._record(prompt, self._entry(uuid), n[rows], context[rows], options)
+                own = None if slots is None else slots[rows]
+                self._record(prompt, self._entry(uuid), n[rows], own, context[rows], options)
 
     def result(self) -> PhraseMaps | None:
         """Return the maps so far; None before anything was read."""
@@ -110,15 +116,22 @@ class MapRun:
         return next((c for c in found if c.get("uuid") == uuid), {})
 
     def _record(
-        self, prompt: BoundPrompt, entry: Mapping[str, Any], n: Tensor, context: Tensor, options: Options
+        self,
+        prompt: BoundPrompt,
+        entry: Mapping[str, Any],
+        n: Tensor,
+        slots: Tensor | None,
+        context: Tensor,
+        options: Options,
     ) -> None:
-        grid = tuple(int(side) for side in options["activations_shape"][-2:])
+        grid = _grid(options)
         layer = self._layers.get((*options["block"], options.get("block_index", 0)))
-        if layer is None or n.shape[1] != grid[0] * grid[1]:
+        if layer is None or (slots is None and n.shape[1] != grid[0] * grid[1]):
             self._note(f"{n.shape[1]} tokens on a grid of {grid[0]} x {grid[1]} were left out")
             return
         length = _length(entry, context)
-        maps = _maps(layer, n, context, prompt, length)  # [images, K, N]
+        maps = _maps(layer, n, context, prompt, length)  # [images, K, N], or M where tokens are merged
+        maps = maps if slots is None else unmerge(maps, slots)
         self._add(prompt, maps.unflatten(2, grid), entry.get("area"))
 
     def _add(self, prompt: BoundPrompt, maps: Tensor, area: Any) -> None:
@@ -145,6 +158,18 @@ class MapRun:
     def _note(self, sentence: str) -> None:
         if sentence not in self._notes:
             self._notes.append(sentence)
+
+
+def _grid(options: Options) -> Grid:
+    height, width = options["activations_shape"][-2:]
+    return int(height), int(width)
+
+
+def _slots(n: Tensor, options: Options) -> Tensor | None:
+    """Return [rows, N], the place in `n` [rows, M, C] of each token, where the speed room has merged them."""
+    if _MERGED not in options or n.shape[1] == math.prod(_grid(options)):
+        return None
+    return slots_of(options[_MERGED](options), n, _grid(options))
 
 
 def _prompts(conds: Mapping[str, list[dict[str, Any]]]) -> dict[object, BoundPrompt]:

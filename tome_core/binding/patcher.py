@@ -71,8 +71,8 @@ def collect_maps(model: Any, *, on_step: OnStep | None = None) -> tuple[Any, Map
     """Return a clone of a model that collects the maps of each sampling run, and the shelf on which it lays them.
 
     Phrases are those of the positive prompt's groups, as `bind_conditioning` attaches them. Collecting replaces an
-    earlier one on the same model. Tokens that other patches have merged are left out, and noted; `patch_speed` merges
-    behind every other patch, so with it maps are whole.
+    earlier one on the same model. Image tokens that `patch_speed` has merged are unmerged in the maps; those that
+    another patch has merged are left out, and noted.
 
     Args:
         model: of the patcher protocol, such as ComfyUI's ModelPatcher.
@@ -117,6 +117,9 @@ def _read(n: Tensor, context: Tensor, value: Tensor, options: dict[str, Any]) ->
     if run is not None:
         run.record(n, context, options)
     return n, context, value
+
+
+_read.takes_merged_tokens = True  # pyright: ignore[reportFunctionMemberAccess]  # so that `patch_speed` merges as ever
 
 
 def _telling(callback: Callable[..., Any] | None, run: MapRun, on_step: OnStep) -> Callable[..., Any]:

@@ -32,7 +32,7 @@ examples:
   tome demo --preset fast --strength 0.5
   tome demo --ratios 0.3,0.5,0.7 --levels 1,2 --start-percent 0.2
   tome demo --prompts "a green star" "a red circle and a blue square" --seed 7 --out shapes"""
-_SETTINGS: Final = ("levels", "parts", "matching", "metric", "start_percent")
+_SETTINGS: Final = ("levels", "parts", "matching", "metric", "start_percent", "min_tokens")
 _RATIOS: Final = (0.5, 0.75)
 _FAMILY: Final = "sd1"  # the form of the demo model
 _TITLE: Final = "The same prompts and noise, from fewer tokens"
@@ -47,7 +47,7 @@ def add_arguments(parser: Parser) -> None:
         type=numbers,
         metavar="R,...",
         help="shares of the tokens to merge, one column each beside the untouched one; default the "
-        "presets, or 0.5,0.75 where levels, parts, matching, metric or start is named",
+        "presets, or 0.5,0.75 where one of the settings of token merging below is named",
     )
     group.add_argument("--out", type=Path, default=Path("tome-demo"), metavar="FOLDER", help="default ./%(default)s")
     add_sampling(parser, steps=20)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from .. import __version__
 from ..speed import SpeedConfig
-from ..speed.diffusers_layout import find_family
+from ..speed.layouts import read_layout
 from .arguments import add_device, add_request, whole
 from .comparison import compare, name_of
 from .console import DONE, Parser, progress
@@ -77,7 +77,7 @@ def execute(arguments: argparse.Namespace) -> int:
         warn_of_length(pipeline, arguments.prompt)
         request = new_request(pipeline, arguments)
         seeds = [arguments.seed + i for i in range(arguments.batch)]
-        config = choice.config(find_family(pipeline.unet))
+        config = choice.config(read_layout(pipeline.unet).family)
         texts = _texts(request, config, arguments)
         job = Job(pipeline, request, choice.name or name_of(config), config, seeds, Clock(device), out, texts)
         return _compare(job) if arguments.compare else _generate(job)

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from ..binding import BindingConfig
 from ..presets import BINDING_PRESETS, System, read_preset, read_presets
-from ..speed import Matcher, SpeedConfig, SpeedHandle, Timings, apply_speed
+from ..speed import Matcher, SpeedConfig, SpeedHandle, apply_speed
 from .console import Parser, UserError
 
 _Config = TypeVar("_Config", SpeedConfig, BindingConfig)
@@ -64,12 +64,10 @@ def bound_config(values: Mapping[str, Any], preset: str | None = None) -> Bindin
         raise UserError(str(error)) from error
 
 
-def merge(
-    model: object, config: SpeedConfig, *, matcher: Matcher | None = None, timings: Timings | None = None
-) -> SpeedHandle:
+def merge(model: object, config: SpeedConfig, *, matcher: Matcher | None = None) -> SpeedHandle:
     """Return `apply_speed`'s handle; raise `UserError` for a level that the model lacks."""
     try:
-        return apply_speed(model, config, matcher=matcher, timings=timings)
+        return apply_speed(model, config, matcher=matcher)
     except ValueError as error:
         raise UserError(str(error)) from error
 
@@ -157,7 +155,7 @@ def _help(setting: "Field[Any]") -> str:
     if "choices" in data:
         bounds = f"Choose from {', '.join(map(_written, data['choices']))}."
     else:
-        bounds = f"From {data['min']:g} to {data['max']:g} ({data['unit']})."
+        bounds = f"From {_written(data['min'])} to {_written(data['max'])} ({data['unit']})."
     return f"{data['help']} {bounds} Default {_written(setting.default)}.".replace("%", "%%")
 
 

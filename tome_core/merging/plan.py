@@ -27,6 +27,7 @@ class MergePlan:
         order: [B * N] int64, row numbers of the flattened batch, grouped by slot.
         starts: [B * M] int64, where each slot begins in `order`.
         slots: [B * N] int64, `assignment` as row numbers of the flattened merged batch.
+        representatives: [B, N] int64, the token that each token becomes part of; a kept token is its own.
     """
 
     assignment: Tensor
@@ -34,6 +35,7 @@ class MergePlan:
     order: Tensor
     starts: Tensor
     slots: Tensor
+    representatives: Tensor
 
     @classmethod
     def from_representatives(cls, representatives: Tensor, kept: int) -> "MergePlan":
@@ -46,13 +48,14 @@ class MergePlan:
         """
         index = torch.arange(representatives.shape[1], device=representatives.device)
         slot_of_kept = (representatives == index).cumsum(dim=1) - 1
-        return cls._from_assignment(slot_of_kept.gather(1, representatives), kept)
+        return cls._from_assignment(slot_of_kept.gather(1, representatives), representatives, kept)
 
     @classmethod
     def identity(cls, batch: int, tokens: int, device: torch.device | str = "cpu") -> "MergePlan":
         """Return the plan that merges nothing: `merge` and `unmerge` hand back the very tensor they are given."""
         index = torch.arange(tokens, device=device)
-        return cls._from_assignment(index.expand(batch, tokens), tokens)
+        index = index.expand(batch, tokens)
+        return cls._from_assignment(index, index, tokens)
 
     @classmethod
     def of_rows(cls, rows: Sequence[tuple["MergePlan", int]]) -> "MergePlan":
@@ -71,6 +74,7 @@ class MergePlan:
             order=_move([plan.order for plan, _ in rows], rows, tokens, step=tokens),
             starts=_move([plan.starts for plan, _ in rows], rows, kept, step=tokens),
             slots=_move([plan.slots for plan, _ in rows], rows, tokens, step=kept),
+            representatives=torch.stack([plan.representatives[i] for plan, i in rows]),
         )
 
     @property
@@ -87,6 +91,13 @@ class MergePlan:
     def kept(self) -> int:
         """Number M of tokens per row after merging."""
         return self.sizes.shape[1]
+
+    @property
+    def kept_tokens(self) -> Tensor:
+        """Number of the token that each slot is named after, [B, M] int64, rising in each row."""
+        index = torch.arange(self.tokens, device=self.representatives.device)
+        is_merged = (self.representatives != index).to(torch.int8)
+        return is_merged.argsort(dim=1, stable=True)[:, : self.kept]
 
     def merge(self, x: Tensor, *, mode: Literal["mean", "sum"] = "mean", sizes: Tensor | None = None) -> Tensor:
         """Return [B, M, C]: the mean or the sum of the tokens of each slot, in the dtype of `x`.
@@ -143,13 +154,14 @@ class MergePlan:
             order=_tile(self.order, copies, step=self.batch * self.tokens),
             starts=_tile(self.starts, copies, step=self.batch * self.tokens),
             slots=_tile(self.slots, copies, step=self.batch * self.kept),
+            representatives=self.representatives.repeat(copies, 1),
         )
 
     def __repr__(self) -> str:
         return f"MergePlan(batch={self.batch}, tokens={self.tokens}, kept={self.kept})"
 
     @classmethod
-    def _from_assignment(cls, assignment: Tensor, kept: int) -> "MergePlan":
+    def _from_assignment(cls, assignment: Tensor, representatives: Tensor, kept: int) -> "MergePlan":
         batch, tokens = assignment.shape
         row = torch.arange(batch, device=assignment.device).unsqueeze(1)
         slots = (assignment + row * kept).flatten()  # rows do not overlap: one sort serves the whole batch
@@ -157,7 +169,7 @@ class MergePlan:
         starts = torch.searchsorted(sorted_slots, torch.arange(batch * kept, device=slots.device))
         ends = torch.cat([starts[1:], starts.new_full((1,), batch * tokens)])
         sizes = (ends - starts).reshape(batch, kept).float()
-        return cls(assignment=assignment, sizes=sizes, order=order, starts=starts, slots=slots)
+        return cls(assignment, sizes, order, starts, slots, representatives)
 
     def _weighted_mean(self, rows: Tensor, sizes: Tensor) -> Tensor:
         wide = widen(rows)

@@ -1,6 +1,7 @@
 """From a word to a config: a JSON file for each system beside this one, and what is done with it."""
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -10,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from ..binding.config import BindingConfig
-from ..speed.config import SpeedConfig
+from ..speed.config import SpeedConfig, without_retired
 
 System = Literal["speed", "binding"]
 
@@ -57,7 +58,7 @@ def read_preset(system: System, word: str) -> Preset:
 
 
 def speed_preset(word: str, family: str | None = None, strength: float = 1.0) -> SpeedConfig:
-    """Return the settings of a preset of speed.
+    """Return the settings of a preset of speed. A preset that names a setting which is gone warns of it, and loads.
 
     Args:
         word: one of `SPEED_PRESETS`.
@@ -73,7 +74,9 @@ def speed_preset(word: str, family: str | None = None, strength: float = 1.0) ->
     # NaN compares false
     if not isinstance(strength, Real) or isinstance(strength, bool) or not 0 <= float(strength) <= 1:
         raise ValueError(f"strength must be a number from 0 to 1, got {strength!r}")
-    settings = {**preset.settings, **preset.families.get(family or "", {})}
+    settings, gone = without_retired({**preset.settings, **preset.families.get(family or "", {})})
+    for sentence in gone:
+        warnings.warn(f"preset {word}: {sentence}", stacklevel=2)
     scaled = {name: settings[name] * float(strength) for name in _RATIOS if name in settings}
     return SpeedConfig(**(settings | scaled))
 

@@ -1,17 +1,22 @@
 """What a user chooses about token merging for speed: names, bounds, units and help sentences live here once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any, Final
 
 from ..settings import as_tuple, check, require, setting, share
+
+Grid = tuple[int, int]  # height and width in tokens
 
 WHOLE = ("block", "stack")  # merged around once, and so chosen alone
 PARTS = ("attention", "cross_attention", "mlp", *WHOLE)
 MATCHINGS = ("bipartite", "window")
-METRICS = ("first_block", "stem", "latent", "block", "estimate")
+METRICS = ("estimate", "block", "latent")
 MAX_LEVEL = 8
 MAX_STRIDE = 8
 MAX_REFRESH = 50
 MAX_SEED = 2**63 - 1
+MAX_TOKENS = 2**20
 
 
 @dataclass(frozen=True)
@@ -21,8 +26,8 @@ class SpeedConfig:
     `dataclasses.fields` gives each field's bounds, step, unit, choices and help as `metadata`. A list, or a single
     level or part, is stored as a tuple. Departures from the paper, all of them settings: levels are counted from the
     finest one that has transformer blocks (the paper's code counts from the latent, where SDXL has none); one plan
-    serves a whole level and does not see the text unless `metric` is "block"; the kept tokens are not drawn at random
-    unless `seed` is given.
+    serves a whole level and does not depend on the text unless `metric` is "block"; the kept tokens are not drawn at
+    random unless `seed` is given.
 
     Raises:
         ValueError: a field breaks its rule, as "<name> must be <rule>, got <value>".
@@ -65,9 +70,9 @@ class SpeedConfig:
     )
     metric: str = setting(
         "estimate",
-        "What makes tokens similar. estimate: what the step before took the picture to be, the same for prompt and "
-        "empty prompt; the first two steps see the noisy latent. first_block, stem, latent: features that know nothing "
-        "of the text. block: each block's own input, as in the paper; prompt and empty prompt then merge differently.",
+        "What makes tokens similar. estimate: the clean image predicted at the previous step, the same for prompt and "
+        "empty prompt; the first two steps see the noisy latent. block: each block's own input, as in the paper; "
+        "prompt and empty prompt then merge differently. latent: the noisy latent at every step.",
         choices=METRICS,
     )
     seed: int | None = setting(
@@ -117,16 +122,20 @@ class SpeedConfig:
         step=1,
         unit="steps",
     )
-    guard: bool = setting(
-        False,
-        "Leave out what merging would make slower: a level is timed when a picture size first comes, for a second or "
-        "so. Off: merge wherever the other settings say, alike on every machine.",
-        choices=(False, True),
+    min_tokens: int = setting(
+        0,
+        "Levels with fewer tokens than this stay untouched: in small ones merging takes longer than it saves.",
+        min=0,
+        max=MAX_TOKENS,
+        step=64,
+        unit="tokens",
     )
 
     def __post_init__(self) -> None:
         for name in ("levels", "parts", "stride"):
             object.__setattr__(self, name, as_tuple(getattr(self, name)))
+        if self.metric in RETIRED:
+            raise ValueError(f"metric must be one of {METRICS}, got {self.metric!r}: {RETIRED[self.metric]}")
         for item in fields(self):
             value = getattr(self, item.name)
             holds, rule = check(value, item.default, item.metadata)
@@ -163,6 +172,11 @@ class SpeedConfig:
         return (*self.parts, *(("keys",) if self.has_own_keys and self.kv_downsample == 1 else ()))
 
     @property
+    def separate_parts(self) -> tuple[str, ...]:
+        """The parts that merge one by one: those asked for, or what stands in where a whole block must not merge."""
+        return ("attention", "mlp") if set(self.parts) & set(WHOLE) else self.parts
+
+    @property
     def weighs_keys(self) -> bool:
         """Whether merged keys of self-attention count by their sizes."""
         return self.proportional and bool({"attention", *WHOLE} & set(self.parts))
@@ -188,8 +202,30 @@ class SpeedConfig:
         return max(map(self.ratio_of, self.merged_parts)) > self.max_ratio
 
 
+RETIRED: Final[Mapping[str, str]] = {
+    "guard": "guard is gone, since merging depends on no clock any more; min_tokens 64 leaves small levels untouched",
+    "first_block": "metric first_block is gone: estimate, which keeps pictures closer, is in its place",
+    "stem": "metric stem is gone: estimate, which keeps pictures closer, is in its place",
+}
+"""Settings and values of version 0.1.0 that were removed, each with the sentence to show."""
+
+
+def without_retired(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return settings by name without those that are gone, and a sentence for each of these."""
+    kept, notes = dict(settings), []
+    if kept.pop("guard", False):
+        notes.append(RETIRED["guard"])
+    if kept.get("metric") in RETIRED:
+        notes.append(RETIRED[kept.pop("metric")])
+    return kept, notes
+
+
 def config_or_default(config: SpeedConfig | None) -> SpeedConfig:
-    """Return a config, or the defaults for None. Raises `TypeError` for what is none, such as a preset's word."""
+    """Return a config, or the defaults for None.
+
+    Raises:
+        TypeError: it is no SpeedConfig, for example a preset's word.
+    """
     if config is not None and not isinstance(config, SpeedConfig):
         raise TypeError(f"config must be a SpeedConfig, as speed_preset makes one of a preset's word; got {config!r}")
     return SpeedConfig() if config is None else config

@@ -23,7 +23,7 @@ def short_gate(monkeypatch):
 
 
 def test_on_the_demo_model_binding_is_judged_beside_controls_gate_and_time(tome, tmp_path):
-    told = tome(*QUICK, "--methods", "merge,ets,isolation,ours:metric=stem", "--json", "a.json", "--markdown", "a.md")
+    told = tome(*QUICK, "--methods", "merge,ets,isolation,ours:metric=latent", "--json", "a.json", "--markdown", "a.md")
     assert (told.code, told.err) == (0, "")
     report = read(tmp_path / "a.json")
     names = [found["method"] for found in report["methods"]]
@@ -34,7 +34,7 @@ def test_on_the_demo_model_binding_is_judged_beside_controls_gate_and_time(tome,
         "merge",
         "ets",
         "isolation",
-        "ours:metric=stem",
+        "ours:metric=latent",
     ]
     assert [test["pictures"] for test in report["gate"]["tests"]] == [6, 6, 6]
     assert report["listed_prompts"] == 0

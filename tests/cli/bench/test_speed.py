@@ -11,7 +11,7 @@ from tome_core.cli.bench import course, on_demo
 from tome_core.cli.machine import Seconds
 from tome_core.evaluation.sampling import Settings
 from tome_core.evaluation.suites import load_suite
-from tome_core.speed import Curve, LevelTimes, SpeedConfig, level_guard
+from tome_core.speed import SpeedConfig
 
 QUICK = ("bench", "speed", "--size", 64, "--repeats", 2)
 
@@ -155,32 +155,6 @@ def test_todo_keeps_every_query_and_a_quarter_of_the_keys(tome, tmp_path):
     _, todo = json.loads((tmp_path / "a.json").read_text())["methods"]
     assert (todo["config"]["ratio"], todo["config"]["kv_downsample"]) == (0, 2)
     assert todo["deviation"] > 0
-
-
-def test_pairs_tell_what_the_guard_expects_beside_what_is_measured(tome, tmp_path):
-    told = tome(*QUICK, "--methods", "ours:levels=1+2,tomesd,todo", "--guard-pairs", 3, "--json", "a.json")
-    assert told.code == 0
-    guards = json.loads((tmp_path / "a.json").read_text())["guard"]
-    assert [figures["method"] for figures in guards] == ["ours:levels=1+2", "todo"]
-    for figures in guards:
-        assert (figures["rounds"], len(figures["guarded_speeds"])) == (3, 3)
-        assert figures["error"] == pytest.approx(figures["expected_ratio"] / figures["measured_ratio"] - 1)
-        assert min(figures["guarded_speeds"]) <= figures["guarded_speed"] <= max(figures["guarded_speeds"])
-    assert "speed with guard" in told.out
-
-
-def test_what_the_guard_leaves_out_is_told(tome, monkeypatch):
-    def costs(block, surroundings, grid, config, matcher=None):
-        return LevelTimes({"attention": Curve(1.0)}, {"attention": Curve(1.5)})
-
-    monkeypatch.setattr(level_guard, "time_level", costs)
-    told = tome(*QUICK, "--methods", "ours", "--guard-pairs", 1)
-    assert "tome: note: ours: level 1: no gain up to 4096 px on this model; left out at 64x64 px" in told.err
-
-
-def test_without_pairs_nothing_is_told_of_the_guard(tome, tmp_path):
-    assert "guard" not in tome(*QUICK, "--methods", "ours", "--json", "a.json").out
-    assert json.loads((tmp_path / "a.json").read_text())["guard"] == []
 
 
 def test_beside_the_times_stands_what_each_method_does_to_pictures_of_the_demo_model(tome, tmp_path, monkeypatch):

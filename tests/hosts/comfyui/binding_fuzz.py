@@ -18,7 +18,7 @@ from tests.hosts.comfyui.bound import bind, demo, encode
 from tests.hosts.comfyui.fuzzing import Check, Run, fuzz
 from tome_core.binding.patcher import collect_maps
 from tome_core.speed import SpeedConfig
-from tome_core.speed.patcher import patch_speed
+from tome_core.speed.doors.patcher import patch_speed
 
 WORDS = (
     *("a red circle", "a blue square", "and", ",", "with", "a ~green ^star~", "(purple:1.3) cross", "wearing a hat"),

@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from tome_core.cli.bench.models import new_call, random_denoiser
 from tome_core.speed import SpeedConfig, apply_speed
-from tome_core.speed.patcher import patch_speed
+from tome_core.speed.doors.patcher import patch_speed
 
 from . import host
 
 FORMS = {
-    "attention, level 1": SpeedConfig(metric="stem"),
-    "block, window, levels 1 to 3": SpeedConfig(metric="stem", levels=(1, 2, 3), parts="block", matching="window"),
+    "attention, level 1": SpeedConfig(metric="latent"),
+    "block, window, levels 1 to 3": SpeedConfig(metric="latent", levels=(1, 2, 3), parts="block", matching="window"),
 }
 ROWS = 2
 

@@ -21,7 +21,7 @@ from tests.hosts.comfyui import host
 from tests.hosts.comfyui.fuzzing import Check, Run, fuzz
 from tome_core.speed import SpeedConfig
 from tome_core.speed.config import MATCHINGS, METRICS
-from tome_core.speed.patcher import patch_speed
+from tome_core.speed.doors.patcher import patch_speed
 
 MODELS = ("demo", "sdxl")
 DTYPES = (torch.float32, torch.float32, torch.bfloat16, torch.float16)

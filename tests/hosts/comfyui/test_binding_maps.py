@@ -14,7 +14,7 @@ from tome_core.binding.diffusers_maps import record_maps
 from tome_core.binding.patcher import collect_maps
 from tome_core.demo import load_demo
 from tome_core.speed import SpeedConfig
-from tome_core.speed.patcher import patch_speed
+from tome_core.speed.doors.patcher import patch_speed
 
 COLOURS = "a red circle and a blue square"
 SAMPLERS = ("euler", "euler_ancestral", "dpmpp_2m", "dpmpp_sde", "heun", "uni_pc")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from tests.hosts.fake.protocol import ModelPatcher, run_wrapped
 from tests.hosts.fake.unet import TEXT_WIDTH, UNetModel
 
+OnStep = Callable[[int], object]
 SHAPES = {"sd15": ((1, 1, 1), False), "sdxl": ((0, 2, 3), True)}
 
 
@@ -34,10 +36,10 @@ class ModelSampling(nn.Module):
 
 
 class BaseModel(nn.Module):
-    def __init__(self, shape: str) -> None:
+    def __init__(self, shape: str, *, is_forge: bool = False) -> None:
         super().__init__()
         depths, has_label = SHAPES[shape]
-        self.diffusion_model = UNetModel(depths, has_label=has_label)
+        self.diffusion_model = UNetModel(depths, has_label=has_label, is_forge=is_forge)
         self.model_sampling = ModelSampling()
 
     def apply_model(
@@ -70,20 +72,20 @@ class Guider:
         self.model_options["transformer_options"] = options
         self.together = True
 
-    def sample(self, noise: Tensor, sigmas: Tensor, fail_at: int | None = None) -> Tensor:
+    def sample(self, noise: Tensor, sigmas: Tensor, on_step: OnStep | None = None) -> Tensor:
         """Return clean latents [B, 4, height, width]."""
 
         def outer(noise: Tensor, latent: None, sampler: None, sigmas: Tensor, options: Any) -> Tensor:
-            return self._euler(noise, sigmas, fail_at)
+            return self._euler(noise, sigmas, on_step)
 
         options = self.model_options["transformer_options"]
         return run_wrapped("outer_sample", outer, self, options, noise, None, None, sigmas)
 
-    def _euler(self, noise: Tensor, sigmas: Tensor, fail_at: int | None) -> Tensor:
+    def _euler(self, noise: Tensor, sigmas: Tensor, on_step: OnStep | None) -> Tensor:
         x = noise * sigmas[0]
         for step, (sigma, following) in enumerate(pairwise(sigmas)):
-            if step == fail_at:
-                raise InterruptedError("interrupted")
+            if on_step is not None:
+                on_step(step)
             denoised = self._guided(x, sigma, sigmas)
             x = x + (x - denoised) / sigma * (following - sigma)
         return x
@@ -106,14 +108,19 @@ class Guider:
 
 def new_model(shape: str = "sd15", dtype: torch.dtype = torch.float32) -> ModelPatcher:
     """Return a patcher of a random UNet, always the same."""
-    model, random = BaseModel(shape).eval().requires_grad_(False), torch.Generator().manual_seed(0)
+    return ModelPatcher(with_random_weights(BaseModel(shape), dtype))
+
+
+def with_random_weights(model: BaseModel, dtype: torch.dtype = torch.float32) -> BaseModel:
+    """Return a model whose network has random weights, always the same."""
+    model, random = model.eval().requires_grad_(False), torch.Generator().manual_seed(0)
     for name, parameter in model.diffusion_model.named_parameters():
         if parameter.dim() > 1:
             parameter.normal_(std=parameter[0].numel() ** -0.5, generator=random)
         else:
             parameter.fill_(float("norm" in name and name.endswith("weight")))
     model.diffusion_model.to(dtype)
-    return ModelPatcher(model)
+    return model
 
 
 def text(model: ModelPatcher, seed: int = 1, rows: int = 7) -> Tensor:
@@ -135,9 +142,12 @@ def sample(
     together: bool = True,
     order: tuple[int, int] = (1, 0),
     noise: Tensor | None = None,
-    fail_at: int | None = None,
+    on_step: OnStep | None = None,
 ) -> Tensor:
-    """Return latents [B, 4, height, width] of a run, with prompt and empty prompt in one call or in two."""
+    """Return latents [B, 4, height, width] of a run, with prompt and empty prompt in one call or in two.
+
+    `on_step` is called before each step with its number from 0.
+    """
     if noise is None:
         noise = torch.randn(batch, 4, *size, generator=torch.Generator().manual_seed(seed))
     conds = {0: text(model, 1) if positive is None else positive, 1: text(model, 2) if negative is None else negative}
@@ -145,4 +155,4 @@ def sample(
     guider.together = together
     levels = model.model.model_sampling.sigmas
     steps_at = torch.linspace(999, 0, steps + 1).long()[:-1]
-    return guider.sample(noise, torch.cat([levels[steps_at], torch.zeros(1)]), fail_at)
+    return guider.sample(noise, torch.cat([levels[steps_at], torch.zeros(1)]), on_step)

@@ -1,7 +1,11 @@
-"""A UNet in the original layout, as small as can be, that calls patches where ComfyUI does, and in its order."""
+"""A UNet in the original layout, as small as can be, that calls patches where ComfyUI does, and in its order.
+
+As the Forge family has it (`is_forge`) it adds to the residual stream in place and gives no `activations_shape`.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,17 +38,23 @@ class CrossAttention(nn.Module):
         self.to_out = nn.Sequential(nn.Linear(CHANNELS, CHANNELS))
 
     def forward(
-        self, x: Tensor, context: Tensor | None = None, value: Tensor | None = None, transformer_options: Any = None
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        value: Tensor | None = None,
+        mask: Tensor | None = None,
+        transformer_options: Any = None,
     ) -> Tensor:
         context = x if context is None else context
         value = context if value is None else value
         q, k, v = self.to_q(x), self.to_k(context), self.to_v(value)
-        return self.to_out(attend(q, k, v, self.heads, transformer_options=transformer_options))
+        return self.to_out(attend(q, k, v, self.heads, mask=mask, transformer_options=transformer_options))
 
 
 class BasicTransformerBlock(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, *, is_forge: bool = False) -> None:
         super().__init__()
+        self._is_forge = is_forge
         self.attn1, self.attn2 = CrossAttention(), CrossAttention(TEXT_WIDTH)
         self.ff = nn.Sequential(nn.Linear(CHANNELS, 2 * CHANNELS), nn.GELU(), nn.Linear(2 * CHANNELS, CHANNELS))
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(CHANNELS) for _ in range(3))
@@ -53,11 +63,14 @@ class BasicTransformerBlock(nn.Module):
         patches = transformer_options.get("patches", {})
         extra = {key: value for key, value in transformer_options.items() if not key.startswith("patches")}
         n = self.norm1(x)
-        x = x + self._attend("attn1", n, n, transformer_options, patches, extra)
+        x = self._add(x, self._attend("attn1", n, n, transformer_options, patches, extra))
         for patch in patches.get("middle_patch", []):
             x = patch(x, extra)
-        x = x + self._attend("attn2", self.norm2(x), context, transformer_options, patches, extra)
-        return x + self.ff(self.norm3(x))
+        x = self._add(x, self._attend("attn2", self.norm2(x), context, transformer_options, patches, extra))
+        return self._add(self.ff(self.norm3(x)), x)
+
+    def _add(self, x: Tensor, n: Tensor) -> Tensor:
+        return x.add_(n) if self._is_forge else x + n
 
     def _attend(self, name: str, q: Tensor, k: Tensor, options: Options, patches: Options, extra: Options) -> Tensor:
         attention, v = getattr(self, name), k
@@ -76,13 +89,15 @@ class BasicTransformerBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    def __init__(self, depth: int) -> None:
+    def __init__(self, depth: int, *, is_forge: bool = False) -> None:
         super().__init__()
+        self._is_forge = is_forge
         self.proj_in, self.proj_out = nn.Conv2d(CHANNELS, CHANNELS, 1), nn.Conv2d(CHANNELS, CHANNELS, 1)
-        self.transformer_blocks = nn.ModuleList(BasicTransformerBlock() for _ in range(depth))
+        self.transformer_blocks = nn.ModuleList(BasicTransformerBlock(is_forge=is_forge) for _ in range(depth))
 
     def forward(self, x: Tensor, context: Tensor, transformer_options: Options) -> Tensor:
-        transformer_options["activations_shape"] = list(x.shape)
+        if not self._is_forge:
+            transformer_options["activations_shape"] = list(x.shape)
         tokens = self.proj_in(x).flatten(2).transpose(1, 2)
         for index, block in enumerate(self.transformer_blocks):
             transformer_options["block_index"] = index
@@ -119,12 +134,14 @@ class UNetModel(nn.Module):
     Args:
         depths: blocks of a transformer at downsample 1, at 2 and in the middle; 0 for none.
         has_label: whether the time embedding takes pooled text.
+        is_forge: whether it is written as the Forge family's.
     """
 
-    def __init__(self, depths: tuple[int, int, int], *, has_label: bool) -> None:
+    def __init__(self, depths: tuple[int, int, int], *, has_label: bool, is_forge: bool = False) -> None:
         super().__init__()
-        first, second, middle = ([SpatialTransformer(depth)] if depth else [] for depth in depths)
-        again = [[SpatialTransformer(depth)] if depth else [] for depth in depths[:2]]
+        new = partial(SpatialTransformer, is_forge=is_forge)
+        first, second, middle = ([new(depth)] if depth else [] for depth in depths)
+        again = [[new(depth)] if depth else [] for depth in depths[:2]]
         self.label_emb = nn.Linear(8, CHANNELS) if has_label else None
         self.input_blocks = nn.ModuleList(
             nn.ModuleList(layers)

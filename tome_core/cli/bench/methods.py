@@ -1,6 +1,6 @@
 """The methods that a benchmark compares, as a user writes them: untouched, ours, todo, tomesd, each with its settings.
 
-untouched,ours,ours:preset=fast,ours:guard=on,ours:levels=1+2,parts=attention+mlp,tomesd,tomesd:levels=1+2,todo:kv_downsample=3
+untouched,ours,ours:preset=fast,ours:levels=1+2,parts=attention+mlp,tomesd,tomesd:levels=1+2,todo:kv_downsample=3
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,8 @@ from torch import nn
 
 from ...speed import SpeedConfig
 from ...speed.config import WHOLE
-from ...speed.diffusers_layout import find_family, find_levels, find_unet
+from ...speed.doors.diffusers import find_unet
+from ...speed.layouts import read_layout
 from ..console import UserError, note
 from ..presets import UNTOUCHED, Choice
 from ..settings import merge, parse_setting, setting_names
@@ -53,7 +54,7 @@ class Merging:
         """Return the method with what its preset says for the family of a model."""
         if self.choice.preset is None:
             return self
-        return replace(self, config=self.choice.config(find_family(unet)))
+        return replace(self, config=self.choice.config(read_layout(unet).family))
 
     def on(self, model: object) -> AbstractContextManager[object]:
         """Return a context in which a UNet, or a pipeline's, runs this way, and after which nothing is left on it.
@@ -146,11 +147,16 @@ def _tomesd(model: object, method: Merging) -> Iterator[None]:
                 del vars(module)[name]
 
 
+def _ceiling(model: object, method: Merging) -> AbstractContextManager[object]:
+    """Merge at no cost. A timed call begins a run of its own and reuses no plan, so that refresh is left out."""
+    return merge(model, replace(method.config, refresh=1), matcher=free_matcher(method.config.stride))
+
+
 def _max_downsample(unet: nn.Module, method: Merging) -> int:
     """Return tomesd's limit for the levels that were asked for; without any, its own default."""
     if "levels" not in method.given:
         return 1
-    levels, asked = find_levels(unet), sorted(method.config.levels)
+    levels, asked = read_layout(unet).levels, sorted(method.config.levels)
     if asked != list(range(1, len(asked) + 1)) or len(asked) > len(levels):
         raise LeftOutError(f"tomesd merges at every level down to a limit, so levels {tuple(asked)} are not for it")
     return levels[asked[-1] - 1].downsample
@@ -161,7 +167,7 @@ _KINDS: Final[dict[str, Callable[[object, Merging], AbstractContextManager[objec
     OURS: lambda model, method: merge(model, method.config),
     TODO: lambda model, method: merge(model, method.config),
     TOMESD: _tomesd,
-    _CEILING: lambda model, method: merge(model, method.config, matcher=free_matcher(method.config.stride)),
+    _CEILING: _ceiling,
 }
 _PRESET_SETTINGS: Final[dict[str, Callable[[str], Any]]] = {"preset": str, "strength": float}
 _SETTINGS: Final[dict[str, tuple[str, ...]]] = {

@@ -1,12 +1,14 @@
 """How long a call spends on merging itself: on matching, merging and unmerging."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal, ParamSpec, TypeVar
 
 from torch import Tensor, nn
 
 from ...merging import MergePlan
-from ...speed import SpeedConfig
+from ...speed import Matcher, SpeedConfig
+from ...speed.plans.making import named_matcher
 from ..machine import Clock
 from ..settings import merge
 
@@ -15,16 +17,13 @@ T = TypeVar("T")
 
 
 def overhead(unet: nn.Module, config: SpeedConfig, call: Callable[[], object], clock: Clock) -> float:
-    """Return the share of one merged call's time that goes into finding, merging and unmerging its tokens."""
+    """Return the share of one merged call's time that goes into matching, merging and unmerging its tokens.
+
+    Not counted are the features that are matched on, and what is added back to tokens around a whole block or stack.
+    The call begins a run of its own, so that it reuses no plan of an earlier step, whatever the config's refresh says.
+    """
     watch = _Stopwatch(clock)
-    with merge(unet, config) as handle:
-        find_plan = handle.state.plan
-
-        def timed_plan(*args: object) -> MergePlan | None:
-            plan = watch.time(find_plan, *args)  # type: ignore[arg-type]
-            return None if plan is None else _TimedPlan(plan, watch)
-
-        handle.state.plan = timed_plan  # type: ignore[method-assign]  # of this handle alone
+    with merge(unet, replace(config, refresh=1), matcher=watch.timed(named_matcher(config))):
         start = clock()
         call()
         whole = clock.figure(clock() - start)
@@ -43,6 +42,14 @@ class _Stopwatch:
         result = function(*args, **kwargs)
         self.seconds += self._clock.figure(self._clock() - start)
         return result
+
+    def timed(self, matcher: Matcher) -> Matcher:
+        """Return a matcher that is timed, and whose plans are."""
+
+        def match(metric: Tensor, height: int, width: int, r: int) -> MergePlan:
+            return _TimedPlan(self.time(matcher, metric, height, width, r), self)
+
+        return match
 
 
 class _TimedPlan(MergePlan):

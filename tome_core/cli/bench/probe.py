@@ -4,16 +4,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
+import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from ...speed.diffusers_calls import Args, Kwargs, argument
-from ...speed.diffusers_layout import find_levels
-from ...speed.flops import flop_counter
-from ...speed.levels import block_parts
+from ...speed.layouts import read_layout
+from ...speed.layouts.points import Args, Argument, Block, Kwargs
 from .memory import peak_memory
 
 Tokens = dict[int, dict[str, set[int]]]  # level -> part -> the counts of tokens that its blocks got
+
+_TO_K: Final = Argument("input", 0)  # of the layer that makes the keys of an attention
 
 
 @dataclass(frozen=True)
@@ -46,27 +49,41 @@ def probe(unet: nn.Module, call: Callable[[], Tensor]) -> Probe:
     return Probe(output.float().cpu(), tokens, flops.get_total_flops(), peak.bytes)
 
 
+def flop_counter() -> FlopCounterMode:
+    """Return a context that counts what runs in it, as PyTorch counts; its `get_total_flops()` is the number."""
+    # torch's counter knows every fused attention but the CPU's, which torch before 2.2 lacks
+    cpu_attention = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+    return FlopCounterMode(
+        display=False, custom_mapping={} if cpu_attention is None else {cpu_attention: _attention_flops}
+    )
+
+
+def _attention_flops(q: torch.Size, k: torch.Size, v: torch.Size, *_: object, **__: object) -> int:
+    return sdpa_flop_count(q, k, v)
+
+
 @contextmanager
 def _counted(unet: nn.Module, tokens: Tokens) -> Iterator[None]:
     hooks = []
+    layout = read_layout(unet)
     try:
-        for level in find_levels(unet):
+        for level in layout.levels:
             counts = tokens.setdefault(level.number, {})
-            for block in level.blocks:
-                for part, module in _watched(block):
-                    count = partial(_count, counts.setdefault(part, set()))
-                    hooks.append(module.register_forward_pre_hook(count, with_kwargs=True))
+            for block in layout.blocks_of(level.number):
+                for part, path, argument in _watched(block):
+                    count = partial(_count, counts.setdefault(part, set()), argument)
+                    hooks.append(unet.get_submodule(path).register_forward_pre_hook(count, with_kwargs=True))
         yield
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def _watched(block: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the parts of a block, and beside them what makes the keys of its self-attention."""
-    parts = list(block_parts(block))
-    return parts + [("keys", module.get_submodule("to_k")) for part, module in parts if part == "attention"]
+def _watched(block: Block) -> list[tuple[str, str, Argument]]:
+    """Return the parts of a block, their paths and where they get their tokens; "keys" are those of self-attention."""
+    parts = [(part.kind, part.path, part.call.tokens) for part in block.parts]
+    return parts + [("keys", f"{path}.to_k", _TO_K) for kind, path, _ in parts if kind == "attention"]
 
 
-def _count(counts: set[int], module: nn.Module, args: Args, kwargs: Kwargs) -> None:
-    counts.add(argument(args, kwargs, 0, "hidden_states").shape[1])  # [B, N, C]
+def _count(counts: set[int], tokens: Argument, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
+    counts.add(tokens.read(args, kwargs).shape[1])  # [B, N, C]

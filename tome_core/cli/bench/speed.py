@@ -1,12 +1,9 @@
 """`tome bench speed`: one denoiser call, untouched and merged by several methods, in turn."""
 
 import argparse
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
-
-from torch import Tensor
 
 from ..arguments import add_device, size, whole
 from ..console import DONE, INTERRUPTED, Parser, complain, note, progress
@@ -16,8 +13,7 @@ from ..machine import Clock, choose_device, choose_dtype, describe
 from ..models import DEMO, default_size
 from ..settings import add_settings
 from .course import Course, measure
-from .guarding import GuardFigures, guard_figures, tell_guard
-from .methods import OURS, SHARED, TODO, TOMESD, UNTOUCHED, parse_methods
+from .methods import OURS, SHARED, TOMESD, UNTOUCHED, parse_methods
 from .models import RANDOM, TIMED_AT, new_call, open_denoiser
 from .on_demo import MOST_PROMPTS, batches, demo_figures
 from .results import Result, results_table
@@ -36,7 +32,6 @@ examples:
   tome bench speed --model sd15-random --size 512 --ratio 0.5 --json speed.json
   tome bench speed --model sdxl-random --dtype bfloat16 --levels 1,2 --parts attention,mlp
   tome bench speed --model sd15-random --size 768 --ceiling --methods ours:levels=1+2+3,parts=block,matching=window
-  tome bench speed --model sd15-random --size 256 --guard-pairs 20 --methods ours,ours:levels=1+2+3,parts=block
   tome bench speed --model sdxl-random --demo-prompts 12 --methods ours:preset=gentle,ours:preset=fast
   tome bench speed --model model.safetensors --methods ours,ours:levels=1+2,parts=attention+mlp,tomesd:levels=1+2"""
 _METHODS: Final = ",".join((UNTOUCHED, OURS, TOMESD))
@@ -59,13 +54,6 @@ def add_arguments(parser: Parser) -> None:
         "--ceiling",
         action="store_true",
         help="time each of ours also with a merge that costs nothing, and tell how much of that gain is reached",
-    )
-    parser.add_argument(
-        "--guard-pairs",
-        type=whole(1, 1000),
-        metavar="N",
-        help="for each of ours, tell what the guard expects beside what is measured, and the speed with the guard on, "
-        "from N pairs of calls; 20 for a figure to be told",
     )
     parser.add_argument(
         "--demo-prompts",
@@ -93,9 +81,6 @@ def execute(arguments: argparse.Namespace) -> int:
         methods = [method.fitted(unet) for method in methods]
         course = Course(methods, arguments.repeats, arguments.ceiling, Clock(device))
         results, left_out, is_whole = measure(unet, call, course)
-        guards: list[GuardFigures] = []
-        if arguments.guard_pairs is not None and is_whole:
-            is_whole = _measure_guards(guards, unet, call, course, arguments.batch, arguments.guard_pairs)
         if arguments.demo_prompts is not None and is_whole:
             results, is_whole = _add_demo(results, arguments.demo_prompts, str(device))
     setting = {
@@ -109,32 +94,14 @@ def execute(arguments: argparse.Namespace) -> int:
         "rounds": len(results[0].times),
     }
     _tell(setting, results)
-    tell_guard(guards)
     if arguments.json is not None:
-        methods_told = [result.as_dict() for result in results]
-        guards_told = [figures.as_dict() for figures in guards]
-        write_json(arguments.json, setting | {"methods": methods_told, "left_out": left_out, "guard": guards_told})
+        write_json(
+            arguments.json, setting | {"methods": [result.as_dict() for result in results], "left_out": left_out}
+        )
     if is_whole:
         return DONE
     complain(f"interrupted after {setting['rounds']} of {arguments.repeats} rounds; the figures above are of those")
     return INTERRUPTED
-
-
-def _measure_guards(
-    figures: list[GuardFigures], unet: Any, call: Callable[[], Tensor], course: Course, rows: int, pairs: int
-) -> bool:
-    """Add the figures of the guard for each of our methods; return False where an interrupt ended that."""
-    methods = [method for method in course.methods if method.kind in (OURS, TODO)]
-    with progress(3 * pairs * len(methods), "pairing") as bar:
-        try:
-            for method in methods:
-                told = guard_figures(unet, method.name, method.config, call, rows, pairs, course.clock, bar.update)
-                figures.append(told)
-                if told.rounds < pairs:
-                    return False
-        except KeyboardInterrupt:
-            return False
-    return True
 
 
 def _add_demo(results: list[Result], prompts: int, device: str) -> tuple[list[Result], bool]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.hosts.comfyui.live.graphs import SAMPLER, drawing, node, picture
+from tests.hosts.comfyui.live.graphs import SAMPLER, drawing, node, picture, speed
 from tests.hosts.comfyui.live.server import Server
 
 Draw = Callable[[dict[str, Any]], Any]
@@ -18,9 +18,11 @@ TEXT, MAPS, SHOW = "2", "5", "30"
 COLOURS = "a red circle and a blue square"
 
 
-def bound(kind: str = "demo", *patches: dict[str, Any], text: str = COLOURS, **settings: Any) -> dict[str, Any]:
+def bound(
+    kind: str = "demo", *patches: dict[str, Any], text: str = COLOURS, steps: int = 3, **settings: Any
+) -> dict[str, Any]:
     """Return a prompt whose positive text a bind node encodes."""
-    graph = drawing(kind, *patches)
+    graph = drawing(kind, *patches, steps=steps)
     given = {"preset": "gentle", "strength": 1.0} | settings
     graph[TEXT] = node("ToMeBindPrompt", clip=["1", 1], text=text, **given)
     return graph
@@ -59,6 +61,18 @@ def test_the_parse_is_told_on_the_node_and_the_maps_come_out_as_pictures_and_mas
     (own,) = pictures(server, run, "9")
     difference = np.asarray(sheet)[:256, :256].astype(int) - np.asarray(own)
     assert np.abs(difference).max() <= 1  # ComfyUI rounds down
+
+
+@pytest.mark.parametrize("preset", ["off", "gentle", "balanced", "fast"])
+def test_maps_leave_the_latent_as_it_is_behind_every_preset_of_speed(server: Server, draw: Draw, preset: str):
+    merging = speed(preset)
+    plain = draw(bound("demo", merging, steps=6))
+    watched = bound("demo", merging, node("ToMeAttentionMaps", preview=False), steps=6)
+    assert torch.equal(draw(watched), plain)
+    graph = picture(watched)
+    run = server.run({**graph, SHOW: node("ToMeShowMaps", maps=["50", 1], image=["8", 0])})
+    assert not run.error, run.error
+    assert told(run, SHOW) == "1: circle; 2: square"
 
 
 def test_two_equal_map_nodes_in_one_prompt_have_maps_of_their_own(server: Server):

@@ -17,7 +17,13 @@ import pytest
 from tests.hosts.comfyui.live.server import HERE, Server
 
 # What the front end of ComfyUI 0.3.64 itself reports on an empty user folder.
-HOSTS_OWN = ("/api/userdata", "/user.css", "/favicon.ico", "Cannot read properties of undefined (reading 'id')")
+HOSTS_OWN = (
+    "/api/userdata",
+    "/user.css",
+    "/favicon.ico",
+    "Cannot read properties of undefined (reading 'id')",
+    "ComfyApp graph accessed before initialization",
+)
 
 
 @pytest.fixture(scope="module")

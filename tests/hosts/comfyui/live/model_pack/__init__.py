@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from comfy import model_base, model_management, supported_models
+from comfy.ldm.flux.model import FluxParams
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import ComfyExtension, io
@@ -65,6 +66,7 @@ def tiny_flux() -> ModelPatcher:
             "depth_single_blocks": 1, "axes_dim": [8, 12, 12], "theta": 10000, "qkv_bias": True,
             "guidance_embed": False,
         }
+        | ({"txt_ids_dims": []} if "txt_ids_dims" in FluxParams.__annotations__ else {})  # newer hosts ask for it
     )  # fmt: skip
     config.latent_format = supported_models.SD15.latent_format()
     return _patcher(config)
