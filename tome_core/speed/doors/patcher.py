@@ -35,7 +35,7 @@ RUN = "tome_speed_run"  # where the run is in the options that the host makes fo
 MERGED = "tome_speed_merged"  # there: from the options of a patch to the plan by which its tokens are merged, if any
 SLOT = "model_function_wrapper"  # the Forge family's one slot, in a patcher's `model_options`
 
-_IS_MERGED = "tome_speed_is_merged"  # in the options of a call: a function of ours in the slot has begun it
+_IS_MERGED = "tome_speed_is_merged"  # in the options of a call that a slot function of this suite has begun
 _AROUND_RUN, _AROUND_CALL = "outer_sample", "apply_model"  # as ComfyUI names the places of its wrappers
 
 _TIMESTEPS = 1000

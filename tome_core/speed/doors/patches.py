@@ -79,7 +79,7 @@ class SharedInCopies:
 
 
 class CompiledMerging(SharedInCopies):
-    """What the patches of ours find in the options of a call of a compiled network."""
+    """What this suite's patches find in the options of a call of a compiled network."""
 
     def __init__(self, engine: SpeedEngine, others: OtherPatches) -> None:
         self.engine, self.others = engine, others

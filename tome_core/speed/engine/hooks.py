@@ -207,7 +207,7 @@ class _PartHooks:
 
 
 class _SpanKeysHook:
-    """Lets the keys of a self-attention inside a span, whose tokens are merged already, count by their sizes."""
+    """Weighs the keys of a self-attention inside a span, whose tokens are merged already, by their sizes."""
 
     def __init__(self, find: Find, part: Part) -> None:
         self._find, self._part = find, part
