@@ -188,9 +188,9 @@ def test_a_patch_that_multiplies_the_rows_of_cross_attention_goes_on(host, rows)
 def test_another_attention_in_the_override_slot_is_used(host, form):
     calls = []
 
-    def attend(func, *args, **kwargs):
-        calls.append(kwargs.get("mask"))
-        return func(*args, **kwargs)
+    def attend(func, q, k, v, heads, mask=None, **kwargs):
+        calls.append(mask)
+        return func(q, k, v, heads, mask=mask, **kwargs)
 
     model = host.new_model().clone()
     model.model_options["transformer_options"]["optimized_attention_override"] = attend

@@ -378,6 +378,17 @@ def test_a_thread_has_few_runs_under_way_the_latest_ones():
     assert again == [True, True, True, False]
 
 
+@pytest.mark.parametrize("images", [2, 24])
+def test_images_that_are_drawn_one_by_one_are_known_in_the_next_step_however_many_they_are(images):
+    runs, x = Runs(), features(batch=images)
+    for t in (900, 800, 700):
+        for row in range(images):
+            run = runs.call(x[row : row + 1], t)
+            (image,) = run.images.meet(x[row : row + 1], [t])
+            assert image.is_first == (t == 900)
+        x = step(x, features(seed=1))
+
+
 def test_each_thread_has_runs_of_its_own():
     runs, x, others = Runs(), features(), []
     first = runs.call(x, 900, key="a")

@@ -35,7 +35,7 @@ class CurrentCall:
         stacks: each stack of the layout in it.
         obstacle: why the host wants blocks of a stack, by their numbers, to get every token.
         owner: whose hooks act in it.
-        has_run: whether the network was reached: a cache of another pack may answer in its place.
+        has_run: whether a stack was reached: a cache of another pack may answer in place of the network.
     """
 
     stacks: list[StackCall]
@@ -84,8 +84,6 @@ class SpeedEngine:
             handles: gets each hook as soon as it is there.
             owner: whose calls the hooks act in, such as a sampling run; None for those that nobody owns.
         """
-        if owner is not None:
-            handles.append(network.register_forward_pre_hook(partial(self._note_network_ran, owner)))
         for index, stack in enumerate(self.layout.stacks):
             if stack.level in self.config.levels:
                 find, obstacle = partial(self._own_stack_call, owner, index), partial(self._obstacle, stack)
@@ -178,12 +176,11 @@ class SpeedEngine:
         current: CurrentCall | None = getattr(self._local, "current", None)
         if current is None:
             return None if owner is not None or self._replayed is None else self._replayed[index]
-        return current.stacks[index] if current.owner is owner else None
-
-    def _note_network_ran(self, owner: object, network: nn.Module, args: object) -> None:
-        current: CurrentCall | None = getattr(self._local, "current", None)
-        if current is not None and current.owner is owner:
+        if current.owner is not owner:
+            return None
+        if owner is not None:
             current.has_run = True
+        return current.stacks[index]
 
     def _obstacle(self, stack: Stack, indices: Sequence[int]) -> str | None:
         """Return why the host wants every token in blocks of a stack in the call of this thread, if it does."""
