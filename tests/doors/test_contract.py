@@ -1,6 +1,10 @@
 """What every door of the speed room promises alike."""
 
+import random
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ from torch import nn
 from tests.doors.doors import DOORS, Patcher
 from tests.hosts.fake import host
 from tome_core.speed import SpeedConfig, doors
+from tome_core.speed.doors.patcher import patch_speed
 from tome_core.speed.plans import run
 
 every_door = pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
@@ -198,6 +203,28 @@ def test_threads_on_one_network_never_see_each_other(door, form):
         thread.join()
     merging.close()
     assert all(torch.equal(got[number], alone[number]) for number in range(len(sizes)))
+
+
+def test_fifty_random_pairs_of_sizes_and_configs_on_one_network_in_two_threads_are_each_as_alone():
+    model, chance = host.new_model(), random.Random(0)
+    for _ in range(50):
+        jobs = []
+        for _ in range(2):
+            form = {**chance.choice(FORMS), "ratio": chance.choice([0.25, 0.5, 0.75])}
+            clone, _ = patch_speed(model, SpeedConfig(**form))
+            size = chance.randint(4, 12), chance.randint(4, 12)
+            jobs.append((form, partial(host.sample, clone, size=size, steps=3, seed=chance.randrange(3))))
+        alone, started = [job() for _, job in jobs], threading.Barrier(2)
+
+        def together(
+            job: tuple[dict, Callable[[], torch.Tensor]], started: threading.Barrier = started
+        ) -> torch.Tensor:
+            started.wait()
+            return job[1]()
+
+        with ThreadPoolExecutor(2) as pool:
+            got = list(pool.map(together, jobs))
+        assert all(map(torch.equal, got, alone)), [form for form, _ in jobs]
 
 
 @pytest.mark.parametrize("form", [{}, {"parts": "block", "refresh": 3}, {"refresh": 3, "metric": "latent"}], ids=str)
