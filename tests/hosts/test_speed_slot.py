@@ -83,11 +83,11 @@ def test_the_later_replaces_the_earlier_also_where_another_function_is_between_t
 
 def test_a_model_of_one_step_does_not_fill_the_memory():
     clone, _ = patch_speed(forge.new_model(), SpeedConfig(metric="estimate"))
-    for seed in range(40):
+    for seed in range(80):
         forge.sample(clone, steps=1, size=(4, 4), seed=seed)
     function = clone.model_options[SLOT]
     runs = function._wrappers._unannounced._under_way._runs
-    assert 0 < sum(len(run.images._present) for run in runs) <= 16
+    assert 0 < sum(len(run.images._present) for run in runs) <= 64
 
 
 def test_the_later_replaces_the_earlier_and_a_neutral_one_leaves_an_empty_slot():

@@ -373,8 +373,8 @@ def test_a_run_that_failed_is_forgotten():
 
 def test_a_thread_has_few_runs_under_way_the_latest_ones():
     runs, x = Runs(), features()
-    found = [runs.call(x, 900, key=key) for key in range(20)]
-    again = [runs.call(x, 800, key=key) is found[key] for key in (19, 12, 4, 0)]
+    found = [runs.call(x, 900, key=key) for key in range(70)]
+    again = [runs.call(x, 800, key=key) is found[key] for key in (69, 40, 6, 0)]
     assert again == [True, True, True, False]
 
 
@@ -386,7 +386,7 @@ def test_images_that_are_drawn_one_by_one_are_known_in_the_next_step_however_man
             run = runs.call(x[row : row + 1], t)
             (image,) = run.images.meet(x[row : row + 1], [t])
             assert image.is_first == (t == 900)
-        x = step(x, features(seed=1))
+        x = step(x, features(batch=images, seed=1))
 
 
 def test_each_thread_has_runs_of_its_own():

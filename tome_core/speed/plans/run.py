@@ -25,7 +25,7 @@ from .schedule import NoiseSchedule
 Timestep = Tensor | float | int | None
 
 _Key = tuple[int, Grid, int, torch.device]  # level, grid, tokens to merge and device: what a plan is made for
-_MOST_RUNS = 16  # that a thread may have under way on one network
+_MOST_RUNS = 64  # that a thread may have under way on one network; images drawn one by one may have one each
 
 
 class SamplingRun:
