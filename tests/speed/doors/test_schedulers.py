@@ -16,6 +16,7 @@ from diffusers import (
     EDMEulerScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    IPNDMScheduler,
     UniPCMultistepScheduler,
 )
 from torch import Tensor
@@ -88,6 +89,15 @@ def test_the_clean_latent_is_the_one_that_the_scheduler_itself_reckons(relative_
     assert schedule.obstacle is None
     error = relative_error(got, conversion(scheduler, x, predicted, place))
     assert error < 3e-3  # some timesteps are rounded
+
+
+def test_timesteps_that_are_shares_of_a_run_are_known_by_their_place():
+    scheduler = IPNDMScheduler()
+    scheduler.set_timesteps(10)
+    schedule = read_schedule(scheduler, scheduler.timesteps.tolist())
+    found = [schedule.percent(float(t)) for t in scheduler.timesteps[:10]]
+    assert found == pytest.approx([place / len(scheduler.timesteps) for place in range(10)])
+    assert schedule.obstacle == "IPNDMScheduler has no alphas_cumprod"
 
 
 @pytest.mark.parametrize("kind", KINDS)

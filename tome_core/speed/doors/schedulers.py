@@ -116,9 +116,9 @@ def read_schedule(scheduler: object, timesteps: Sequence[float] = ()) -> NoiseSc
     if getattr(config, "use_flow_sigmas", False):
         return NoiseSchedule(share_of_steps(total), prediction, _flow(total), obstacle=obstacle)
     if not isinstance(alphas, Tensor):
-        amounts = variance_preserving(stable_diffusion_alphas(total))
-        obstacle = f"{name} has no alphas_cumprod"
-        return NoiseSchedule(share_of_steps(total), prediction, amounts, obstacle=obstacle)
+        is_counted = not timesteps or max(timesteps) > 1  # and not a share of the run, as IPNDM has it
+        percent = share_of_steps(total) if is_counted else _place_in(timesteps)
+        return NoiseSchedule(percent, prediction, obstacle=f"{name} has no alphas_cumprod")
     return NoiseSchedule(share_of_steps(len(alphas)), prediction, variance_preserving(alphas), obstacle=obstacle)
 
 

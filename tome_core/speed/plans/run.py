@@ -113,8 +113,8 @@ class SamplingRuns(threading.local):
 
         Unless the host announces each run, it is one whose timestep is not below the call's and, of several, the one
         that knows most of the call's texts, or else the one with the image that is most like one of the call's. Where
-        the host says nothing, it has to know one of the call's images. Two runs that begin with one noise at one
-        timestep cannot be told apart.
+        the host says nothing, it has to know one of the call's images. Two runs under way with one noise and one text
+        cannot be told apart then, nor two that begin with one noise at one timestep.
 
         Args:
             key: what the host knows the run by; None where it says nothing of runs.

@@ -64,7 +64,7 @@ def variance_preserving(alphas: Tensor) -> Amounts:
     alphas = alphas.float()
 
     def amounts(timesteps: Sequence[float]) -> tuple[Tensor, Tensor]:
-        place = torch.tensor(timesteps).clamp(0, len(alphas) - 1)
+        place = torch.tensor(timesteps, dtype=torch.float32).clamp(0, len(alphas) - 1)
         alpha = torch.lerp(alphas[place.floor().long()], alphas[place.ceil().long()], place.frac())
         return alpha.sqrt(), (1 - alpha).sqrt()
 
