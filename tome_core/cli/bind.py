@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from ..bench.clock import Clock
 from ..binding import PARSERS, BindingConfig, BoundPrompt, Parse, apply_binding, choose_parser, record_maps
 from ..speed import SpeedConfig, SpeedHandle
 from .arguments import add_device, add_request
@@ -14,7 +15,7 @@ from .bind_files import Pair, Version, tell_overlap, write_pair
 from .console import DONE, INTERRUPTED, Parser, UserError, complain, note, progress
 from .files import check_folder
 from .libraries import quiet_diffusers
-from .machine import Clock, choose_device, choose_dtype
+from .machine import choose_device, choose_dtype
 from .models import open_pipeline, warn_of_length
 from .sampling import Request, draw, new_request, warn_of_demo
 from .settings import add_binding_settings, add_settings, merge, new_binding_config, new_config

@@ -8,10 +8,10 @@ from typing import Any
 from PIL import Image
 
 from .. import __version__
+from ..bench.sheet import Heading, draw_sheet
 from ..binding import BoundPrompt, MapRecorder, Parse, overlay
 from ..binding.attention import entropy, overlap
 from .files import write_json, write_png
-from .grid import Heading, draw_sheet
 from .sampling import Drawn, Request
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import torch
 
 from .. import __version__
+from ..bench.clock import Clock, describe
 from ..demo import DEMO_GUIDANCE, DEMO_PROMPTS, untaught_words
 from ..presets import SPEED_PRESETS
 from ..speed import SpeedConfig
@@ -16,7 +17,7 @@ from .comparison import Comparison, compare, name_of
 from .console import Parser, UserError
 from .files import check_folder, write_json, write_png
 from .libraries import quiet_diffusers
-from .machine import Clock, choose_device, describe
+from .machine import choose_device
 from .models import DEMO, default_size, open_pipeline, warn_of_words
 from .presets import Choice, add_preset
 from .sampling import Request
