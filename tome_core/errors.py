@@ -2,12 +2,8 @@
 
 ValueError                    a user's mistake: "<name> must be <rule>, got <value>", before any work is done
 ├── UnsupportedModelError     a model that cannot be patched: names what was found and what is supported
-├── CheckpointError           a file or folder that cannot be opened as a Stable Diffusion checkpoint
-└── UserError                 what a user of the terminal can put right, in one sentence
+└── CheckpointError           a file or folder that cannot be opened as a Stable Diffusion checkpoint
 """
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 class UnsupportedModelError(ValueError):
@@ -16,18 +12,3 @@ class UnsupportedModelError(ValueError):
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be opened; the message names the path, what is wrong with it and what is expected."""
-
-
-class UserError(ValueError):
-    """What a user of the terminal can put right. The message is one sentence; the exit code is 2."""
-
-
-@contextmanager
-def as_user_error(prefix: str = "") -> Iterator[None]:
-    """Inside the block, a ValueError becomes a `UserError` in the same words after a prefix."""
-    try:
-        yield
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(f"{prefix}{error}") from error

@@ -1,4 +1,4 @@
-"""How good the demo model is, by the judge: `python -m training.demo_figures --out FOLDER`.
+"""How good the demo model is, by the judge: `python -m training.demo.figures --out FOLDER`.
 
 Single objects, two objects (held-out pairs, each colour said beside its shape, and both colours after both shapes),
 and the three picture tests of the binding gate. What is drawn is kept in the folder: an interrupted run goes on where
@@ -89,7 +89,7 @@ def _draw(runner: Runner, method: Method, cases: Sequence[Case], name: str) -> l
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m training.demo_figures")
+    parser = argparse.ArgumentParser(prog="python -m training.demo.figures")
     parser.add_argument("--out", type=Path, required=True, help="folder for figures.json and a sheet of each set")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--singles", type=int, default=500)
