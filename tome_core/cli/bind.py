@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from ..bench.clock import Clock
 from ..binding import PARSERS, BindingConfig, BoundPrompt, Parse, apply_binding, choose_parser, record_maps
+from ..errors import UserError
 from ..speed import SpeedConfig, SpeedHandle
 from .arguments import add_device, add_request
 from .bind_files import Pair, Version, tell_overlap, write_pair
-from .console import DONE, INTERRUPTED, Parser, UserError, complain, note, progress
+from .console import DONE, INTERRUPTED, Parser, complain, note, progress
 from .files import check_folder
 from .libraries import quiet_diffusers
 from .machine import choose_device, choose_dtype

@@ -5,7 +5,7 @@ from typing import Final
 
 import torch
 
-from .console import UserError
+from ..errors import UserError
 
 DTYPES: Final = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -6,10 +6,11 @@ from dataclasses import Field, fields
 from typing import Any, TypeVar
 
 from ..binding import BindingConfig
+from ..errors import UserError
 from ..presets import BINDING_PRESETS, System, read_preset, read_presets
 from ..settings import Cell, Choices, Kind, Switch, Wholes, kind_of, kinds
 from ..speed import Matcher, SpeedConfig, SpeedHandle, apply_speed
-from .console import Parser, UserError
+from .console import Parser
 
 _Config = TypeVar("_Config", SpeedConfig, BindingConfig)
 
