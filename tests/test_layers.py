@@ -21,7 +21,8 @@ ARROWS = {
     "binding": "clip_bytes merging errors settings unet_walk",
     "checkpoints": "clip_bytes errors",
     "demo": "checkpoints errors",
-    "evaluation": "demo",
+    "metrics": "",
+    "bench": "binding checkpoints demo errors merging metrics presets settings speed",
     "cli": EVERY_ROOM,
 }
 # the same inside the rooms that have rooms of their own, by the name of the folder or file
@@ -204,7 +205,8 @@ def test_a_planted_violation_among_the_nodes_is_found(tmp_path: Path, source: st
         ("speed/patcher.py", "from ..presets import speed_preset", "1 imports presets, which speed may not"),
         ("presets/loader.py", "from ..merging import MergePlan", "1 imports merging, which presets may not"),
         ("speed/__init__.py", "from ..demo import load_demo", "1 imports demo, which speed may not"),
-        ("speed/deep/er.py", "from ...evaluation.judge import judge", "1 imports evaluation, which speed may not"),
+        ("speed/deep/er.py", "from ...bench.judge import judge", "1 imports bench, which speed may not"),
+        ("bench/speed/results.py", "from ...cli.console import note", "1 imports cli, which bench may not"),
         ("errors.py", "from .merging import MergePlan", "1 imports merging, which errors may not"),
         ("__init__.py", "from .merging import MergePlan", "1 imports merging, which __init__ may not"),
         ("speed/config.py", "from tome_core.merging import MergePlan", "1 imports tome_core by its absolute name"),
@@ -251,7 +253,7 @@ def test_a_planted_circle_is_found(tmp_path: Path):
         ("speed/block.py", "from ..merging import MergePlan\nfrom ..errors import UnsupportedModelError"),
         ("speed/deep/er.py", "from ..config import SpeedConfig\nfrom ...merging.plan import MergePlan"),
         ("presets/loader.py", "from ..speed.config import SpeedConfig"),
-        ("cli/bench.py", "from .. import __version__, speed\nfrom ..evaluation.judge import judge"),
+        ("cli/bench.py", "from .. import __version__, speed\nfrom ..bench.judge import judge"),
     ],
 )
 def test_an_allowed_import_is_not_reported(tmp_path: Path, file: str, source: str):

@@ -39,99 +39,91 @@ def draw_sheet(
 
     captions: one short line below each picture, row by row; without any there is no room for them either.
     """
-    return _Sheet(pictures[0][0].size, title, headings, labels, bool(captions)).draw(pictures, captions, footer)
+    sheet = _Sheet(pictures[0][0].size, title, headings, labels, footer, bool(captions))
+    for column, heading in enumerate(headings):
+        sheet.write_heading(column, heading)
+    for row, row_pictures in enumerate(pictures):
+        sheet.write_label(row)
+        for column, picture in enumerate(row_pictures):
+            sheet.paste(row, column, picture)
+    for row, texts in enumerate(captions):
+        for column, text in enumerate(texts):
+            sheet.write_caption(row, column, text)
+    return sheet.image
 
 
 class _Sheet:
-    """The measures of a sheet: all of them follow from the size of a picture on it."""
+    """A sheet with its title and footer; all of its measures follow from the size of a picture on it."""
 
     def __init__(
-        self, size: tuple[int, int], title: str, headings: Sequence[Heading], labels: Sequence[str], captioned: bool
+        self,
+        size: tuple[int, int],
+        title: str,
+        headings: Sequence[Heading],
+        labels: Sequence[str],
+        footer: str,
+        captioned: bool,
     ) -> None:
         factor = max(1, -(-LEAST_CELL // min(size)))
-        self.cell = (size[0] * factor, size[1] * factor)
-        self.unit = max(15, min(self.cell) // 17)  # height of a caption's letters
-        self.gap = self.unit
-        self.margin = 2 * self.unit
-        self.headings = headings
-        self.fonts = _fonts_for("".join([title, *labels]))
-        self.labels = [wrap(label, 7 * self.unit, self._font(self.unit)) for label in labels]
-        lengths = [self._font(self.unit).getlength(line) for lines in self.labels for line in lines]
-        self.label_width = int(max(lengths)) + 1 + self.gap if lengths else 0
-        self.width = 2 * self.margin + self.label_width + len(headings) * (self.cell[0] + self.gap) - self.gap
-        self.title = wrap(title, self.width - 2 * self.margin, self._font(int(1.5 * self.unit)))
-        self.left = self.margin + self.label_width
+        self._cell = size[0] * factor, size[1] * factor
+        self._unit = unit = max(15, min(self._cell) // 17)  # height of a caption's letters, and of a gap
+        self._small = int(0.85 * unit)
+        self._margin = 2 * unit
+        self._fonts = _fonts_for("".join([title, *labels]))
+        self._labels = [wrap(label, 7 * unit, self._font(unit)) for label in labels]
+        lengths = [self._font(unit).getlength(line) for lines in self._labels for line in lines]
+        self._left = self._margin + (int(max(lengths)) + 1 + unit if lengths else 0)
+        width = self._left + len(headings) * (self._cell[0] + unit) - unit + self._margin
+        lines = wrap(title, width - 2 * self._margin, self._font(int(1.5 * unit)))
+        notes = wrap(footer, width - 2 * self._margin, self._font(self._small))
         heading_lines = max(len(heading.lines) for heading in headings)
-        self.heading_top = self.margin + int((2 * len(self.title) + 0.6) * self.unit)
-        self.top = self.heading_top + int((1.6 + 1.25 * heading_lines + 0.5) * self.unit)
-        self.pitch = self.cell[1] + self.gap + (int(1.2 * self.unit) if captioned else 0)
-        self.bottom = self.top + len(labels) * self.pitch - self.gap
-
-    def draw(
-        self, pictures: Sequence[Sequence[Image.Image]], captions: Sequence[Sequence[str]], footer: str
-    ) -> Image.Image:
-        notes = wrap(footer, self.width - 2 * self.margin, self._font(self._small))
-        height = self.bottom + int((1.2 + 1.4 * len(notes)) * self.unit) + self.margin
-        sheet = Image.new("RGB", (self.width, height), PAPER)
-        pen = ImageDraw.Draw(sheet)
-        for i, line in enumerate(self.title):
-            self._write(pen, (self.margin, self.margin + 2 * i * self.unit), line, int(1.5 * self.unit), INK)
-        for column, heading in enumerate(self.headings):
-            self._draw_heading(pen, self._x(column), heading)
-        for row, (lines, row_pictures) in enumerate(zip(self.labels, pictures, strict=True)):
-            self._draw_label(pen, self._y(row), lines)
-            for column, picture in enumerate(row_pictures):
-                self._place(sheet, pen, (self._x(column), self._y(row)), picture)
-        for row, texts in enumerate(captions):
-            for column, text in enumerate(texts):
-                corner = (self._x(column), self._y(row) + self.cell[1] + int(0.3 * self.unit))
-                self._write(pen, corner, text, self._small, QUIET_INK)
+        self._heading_top = self._margin + int((2 * len(lines) + 0.6) * unit)
+        self._top = self._heading_top + int((1.6 + 1.25 * heading_lines + 0.5) * unit)
+        self._pitch = self._cell[1] + unit + (int(1.2 * unit) if captioned else 0)
+        bottom = self._top + len(labels) * self._pitch - unit
+        height = bottom + int((1.2 + 1.4 * len(notes)) * unit) + self._margin
+        self.image = Image.new("RGB", (width, height), PAPER)
+        self._pen = ImageDraw.Draw(self.image)
+        for i, line in enumerate(lines):
+            self._write((self._margin, self._margin + 2 * i * unit), line, int(1.5 * unit), INK)
         for i, line in enumerate(notes):
-            top = self.bottom + int((1.2 + 1.4 * i) * self.unit)
-            self._write(pen, (self.margin, top), line, self._small, QUIET_INK)
-        return sheet
+            self._write((self._margin, bottom + int((1.2 + 1.4 * i) * unit)), line, self._small, QUIET_INK)
 
-    def _draw_heading(self, pen: ImageDraw.ImageDraw, x: int, heading: Heading) -> None:
-        self._write(pen, (x, self.heading_top), heading.name, int(1.2 * self.unit), INK)
+    def write_heading(self, column: int, heading: Heading) -> None:
+        x, _ = self._corner(0, column)
+        self._write((x, self._heading_top), heading.name, int(1.2 * self._unit), INK)
         for i, line in enumerate(heading.lines):
-            y = self.heading_top + int((1.6 + 1.25 * i) * self.unit)
-            self._write(pen, (x, y), line, self._small, QUIET_INK)
+            y = self._heading_top + int((1.6 + 1.25 * i) * self._unit)
+            self._write((x, y), line, self._small, QUIET_INK)
 
-    def _draw_label(self, pen: ImageDraw.ImageDraw, y: int, lines: list[str]) -> None:
+    def write_label(self, row: int) -> None:
         """Write a row's label at half the height of its pictures; what has no room there ends in an ellipsis."""
-        step = int(1.4 * self.unit)
-        room = self.cell[1] // step
+        lines, step = self._labels[row], int(1.4 * self._unit)
+        room = self._cell[1] // step
         if len(lines) > room:
             lines = [*lines[: room - 1], "…"]
-        top = y + (self.cell[1] - step * len(lines)) // 2
+        top = self._corner(row, 0)[1] + (self._cell[1] - step * len(lines)) // 2
         for i, line in enumerate(lines):
-            self._write(pen, (self.margin, top + i * step), line, self.unit, INK)
+            self._write((self._margin, top + i * step), line, self._unit, INK)
 
-    def _place(
-        self, sheet: Image.Image, pen: ImageDraw.ImageDraw, corner: tuple[int, int], picture: Image.Image
-    ) -> None:
-        x, y = corner
-        sheet.paste(picture.convert("RGB").resize(self.cell, Image.Resampling.NEAREST), corner)
+    def write_caption(self, row: int, column: int, text: str) -> None:
+        x, y = self._corner(row, column)
+        self._write((x, y + self._cell[1] + int(0.3 * self._unit)), text, self._small, QUIET_INK)
+
+    def paste(self, row: int, column: int, picture: Image.Image) -> None:
+        x, y = self._corner(row, column)
+        self.image.paste(picture.convert("RGB").resize(self._cell, Image.Resampling.NEAREST), (x, y))
         # around the picture and not on it: a light ground would run into the paper
-        pen.rectangle((x - 1, y - 1, x + self.cell[0], y + self.cell[1]), outline=EDGE)
+        self._pen.rectangle((x - 1, y - 1, x + self._cell[0], y + self._cell[1]), outline=EDGE)
 
-    @property
-    def _small(self) -> int:
-        return int(0.85 * self.unit)
+    def _corner(self, row: int, column: int) -> tuple[int, int]:
+        return self._left + column * (self._cell[0] + self._unit), self._top + row * self._pitch
 
-    def _x(self, column: int) -> int:
-        return self.left + column * (self.cell[0] + self.gap)
-
-    def _y(self, row: int) -> int:
-        return self.top + row * self.pitch
-
-    def _write(
-        self, pen: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, letters: int, ink: tuple[int, int, int]
-    ) -> None:
-        pen.text(corner, text, font=self._font(letters), fill=ink)
+    def _write(self, corner: tuple[int, int], text: str, letters: int, ink: tuple[int, int, int]) -> None:
+        self._pen.text(corner, text, font=self._font(letters), fill=ink)
 
     def _font(self, letters: int) -> Font:
-        return _load_font(letters, self.fonts)
+        return _load_font(letters, self._fonts)
 
 
 def wrap(text: str, width: int, font: Font) -> list[str]:

@@ -71,7 +71,7 @@ def measure(runner: Runner, arguments: argparse.Namespace) -> dict[str, Any]:
         ("singles", singles(arguments.singles), BASELINE, object_figures),
         ("two-colours-apart", load_suite("two-colours-apart").cases("held-out", two // 4, 4), BASELINE, object_figures),
         ("two-colours", load_suite("two-colours").cases("held-out", two // 4, 4), BASELINE, object_figures),
-        *((test.name.replace(" ", "-"), singles(one), test.method, attribute_figures) for test in TESTS),
+        *((test.method.name.replace(" ", "-"), singles(one), test.method, attribute_figures) for test in TESTS),
     ]
     figures = {}
     for name, cases, method, figures_of in sets:

@@ -1,7 +1,4 @@
-"""Binding as a user writes it: `merge`, `bind:norm=noun,ends=off`, `isolation`.
-
-merge,merge+ets,ets,merge:norm=noun,published,published:ends=off,bind:preset=gentle,isolation
-"""
+"""Binding as a way to draw: `merge`, `merge+ets`, `published:ends=off`, `bind:norm=noun,preset=gentle`, `isolation`."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -10,34 +7,29 @@ from typing import Any, Final
 
 from ... import binding, merging
 from ...binding import BindingConfig, BindingHandle, Parse, apply_binding, phrases
-from ...errors import UserError, as_user_error
-from ...presets import read_preset
-from ...settings import kinds
+from ...errors import as_user_error
 from ..drawing import sampling
 from ..drawing.method import Method, sources
 from ..drawing.sampling import Settings
 from ..suites import Case
 from . import isolation
 from .isolation import isolated, split_prompt
-from .merging import parse_settings
 
 ISOLATION: Final = "isolation"
-_KINDS: Final[dict[str, dict[str, Any]]] = {
+BINDING_KINDS: Final[dict[str, dict[str, Any]]] = {
     "bind": {},
     "merge": {"ends": "off"},
     "merge+ets": {},  # Hu et al. 2024
-    "ets": {"modifier_weight": 0.0, "removed": "keep"},
+    "ets": {"modifier_weight": 0.0, "removed": "keep"},  # but things of several tokens are summed
     "published": {"noun_weight": 1.1, "modifier_weight": 1.2, "removed": "zero", "ends": "position"},
 }
-BINDINGS: Final = (*_KINDS, ISOLATION)
 
 
 @dataclass(frozen=True)
 class Binding(Method):
     """One way to bind prompts.
 
-    config: composite tokens and end tokens; None where each phrase is encoded in a chunk of its own instead. "ets"
-        leaves all rows but the end tokens, apart from things of several tokens, which are summed.
+    config: composite tokens and end tokens; None where each phrase is encoded in a chunk of its own instead.
     """
 
     config: BindingConfig | None
@@ -119,17 +111,3 @@ def _finds(parse: Parse, wanted: Sequence[tuple[str, str]]) -> bool:
         for group in parse.groups
     ]
     return found == [({attribute}, shape) for attribute, shape in wanted]
-
-
-def parse_binding(text: str) -> Binding:
-    """Return the binding of a text that begins with one of `BINDINGS`. Raises `UserError`."""
-    kind, _, rest = text.partition(":")
-    if kind == ISOLATION:
-        if rest:
-            raise UserError(f"{ISOLATION} has no settings, got {text!r}")
-        return Binding(text, None)
-    preset = {"preset": str} if kind == "bind" else {}  # the others are presets
-    values = parse_settings(text, preset | {name: field.parse for name, field in kinds(BindingConfig).items()})
-    with as_user_error():
-        chosen = read_preset("binding", values.pop("preset")).settings if "preset" in values else {}
-        return Binding(text, BindingConfig(**{**chosen, **_KINDS[kind], **values}))

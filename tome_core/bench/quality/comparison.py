@@ -20,7 +20,6 @@ from .gate import PICTURES, Gate, missing_in_gate, run_gate
 from .readings import Reader
 from .report import Entry, QualityReport
 
-ROUNDS: Final = 3
 _LOGGER: Final = logging.getLogger(__name__)
 
 Progress = Callable[[int, str], AbstractContextManager[Any]]
@@ -29,15 +28,7 @@ Progress = Callable[[int, str], AbstractContextManager[Any]]
 
 @dataclass(frozen=True)
 class Request:
-    """What to compare.
-
-    Attributes:
-        methods: beside the untouched pictures.
-        suite, split, prompts, seeds: the first prompts of a part of a suite, and pictures of each.
-        runner: what draws.
-        rounds: of timing.
-        with_gate: whether the binding gate is run where there are binding figures.
-    """
+    """What to compare: methods beside the untouched pictures, on so many pictures of the first prompts of a suite."""
 
     methods: Sequence[Method]
     suite: Suite
@@ -45,8 +36,8 @@ class Request:
     prompts: int
     seeds: int
     runner: Runner
-    rounds: int = ROUNDS
-    with_gate: bool = True
+    rounds: int = 3  # of timing
+    with_gate: bool = True  # where there are binding figures
 
     @property
     def is_demo(self) -> bool:

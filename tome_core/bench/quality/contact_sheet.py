@@ -9,7 +9,7 @@ from PIL import Image
 from ..drawing.runner import Runner
 from ..sheet import Heading, draw_sheet
 from .figures import Readings
-from .report import Entry, QualityReport
+from .report import QualityReport
 
 MOST_ROWS: Final = 8
 
@@ -20,53 +20,43 @@ def contact_sheet(report: QualityReport, runner: Runner) -> Image.Image | None:
     Without a judge every case counts, and the distance to the untouched picture stands below each. Controls are left
     out. Where there are more than `MOST_ROWS` such cases, the rows are spread evenly over them.
     """
-    columns = [
-        (entry, readings)
-        for entry, readings in zip(report.entries, report.readings, strict=True)
-        if entry.role != "control"
-    ]
-    total = len(report.cases)
-    if not report.readings[0].scores:
-        rows = _spread(range(total))
-        headings = [Heading(entry.method.name) for entry, _ in columns]
-        captions = [[_distance(readings, row) for _, readings in columns] for row in rows]
-        return _sheet(f"Not judged: {len(rows)} of {total} pictures", headings, captions, rows, columns, report, runner)
-    split = [i for i in range(total) if len({readings.scores[i].right for _, readings in columns}) > 1]
-    if not split:
+    columns = [i for i, entry in enumerate(report.entries) if entry.role != "control"]
+    readings, is_judged = [report.readings[i] for i in columns], bool(report.readings[0].scores)
+    cases = range(len(report.cases))
+    if is_judged:
+        cases = [i for i in cases if len({column.scores[i].right for column in readings}) > 1]
+    rows = _spread(cases)
+    if not rows:
         return None
-    rows = _spread(split)
-    counts = [sum(readings.scores[i].right for i in split) for _, readings in columns]
-    headings = [
-        Heading(entry.method.name, (f"fully right on {count} of these {len(split)}",))
-        for (entry, _), count in zip(columns, counts, strict=True)
-    ]
-    captions = [[readings.scores[row].word for _, readings in columns] for row in rows]
-    title = f"Judged differently: {len(split)} of {total} pictures"
-    title += f", of which {len(rows)} are shown" if len(rows) < len(split) else ""
-    return _sheet(title, headings, captions, rows, columns, report, runner)
+    title = f"Not judged: {len(rows)} of {len(report.cases)} pictures"
+    lines: list[tuple[str, ...]] = [()] * len(columns)
+    if is_judged:
+        title = f"Judged differently: {len(cases)} of {len(report.cases)} pictures"
+        title += f", of which {len(rows)} are shown" if len(rows) < len(cases) else ""
+        counts = [sum(column.scores[i].right for i in cases) for column in readings]
+        lines = [(f"fully right on {count} of these {len(cases)}",) for count in counts]
+    methods = [report.entries[i].method for i in columns]
+    drawn = [list(runner.load(method, report.cases)) for method in methods]
+    return draw_sheet(
+        title,
+        [Heading(method.name, line) for method, line in zip(methods, lines, strict=True)],
+        [report.cases[row].prompt for row in rows],
+        [[Image.fromarray(column[row].pictures[0]) for column in drawn] for row in rows],
+        report.title,
+        [[_caption(column, row) for column in readings] for row in rows],
+    )
 
 
-def _sheet(
-    title: str,
-    headings: Sequence[Heading],
-    captions: Sequence[Sequence[str]],
-    rows: Sequence[int],
-    columns: Sequence[tuple[Entry, Readings]],
-    report: QualityReport,
-    runner: Runner,
-) -> Image.Image:
-    drawn = [list(runner.load(entry.method, report.cases)) for entry, _ in columns]
-    pictures = [[Image.fromarray(column[row].pictures[0]) for column in drawn] for row in rows]
-    return draw_sheet(title, headings, [report.cases[row].prompt for row in rows], pictures, report.title, captions)
-
-
-def _distance(readings: Readings, row: int) -> str:
+def _caption(readings: Readings, row: int) -> str:
+    """Return the judge's word, or else the distance to the untouched picture; nothing below that picture itself."""
+    if readings.scores:
+        return readings.scores[row].word
     if not readings.fidelities:
         return ""
     decibels = readings.fidelities[row].psnr
     return f"{decibels:.1f} dB" if math.isfinite(decibels) else "equal"
 
 
-def _spread(rows: Sequence[int]) -> list[int]:
-    count = min(MOST_ROWS, len(rows))
-    return [rows[row * len(rows) // count] for row in range(count)]
+def _spread(cases: Sequence[int]) -> list[int]:
+    count = min(MOST_ROWS, len(cases))
+    return [cases[row * len(cases) // count] for row in range(count)]

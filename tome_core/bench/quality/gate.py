@@ -31,11 +31,6 @@ class PictureTest:
     least: float
     paper: float  # Hu et al. 2024, on SDXL
 
-    @property
-    def name(self) -> str:
-        """As reports name it."""
-        return self.method.name
-
 
 TESTS: Final = (
     PictureTest(SeenRows("noun row only", noun_row), 0.60, 0.696),
@@ -45,7 +40,7 @@ TESTS: Final = (
 
 
 @dataclass(frozen=True)
-class TestOutcome:
+class GateOutcome:
     """How often the attribute appeared in one test, as a fraction, with its interval by prompt."""
 
     test: PictureTest
@@ -63,7 +58,7 @@ class TestOutcome:
 class Gate:
     """The outcome of all tests; without any, the gate was not run, and nothing is known."""
 
-    outcomes: tuple[TestOutcome, ...]
+    outcomes: tuple[GateOutcome, ...]
 
     @property
     def passes(self) -> bool:
@@ -75,7 +70,7 @@ class Gate:
         """What must be said beside every binding figure."""
         if not self.outcomes:
             return "No fair bed for merging as far as is known: the binding gate was not run"
-        shares = ", ".join(f"{x.test.name} {x.share:.0%} (needs {x.test.least:.0%})" for x in self.outcomes)
+        shares = ", ".join(f"{x.test.method.name} {x.share:.0%} (needs {x.test.least:.0%})" for x in self.outcomes)
         verdict = "This model is a fair" if self.passes else "This model is no fair"
         return f"{verdict} bed for merging. The attribute appears with {shares}"
 
@@ -83,7 +78,7 @@ class Gate:
         """Return JSON-able values."""
         tests = [
             {
-                "test": x.test.name,
+                "test": x.test.method.name,
                 "pictures": x.pictures,
                 "attribute": x.share,
                 "interval": x.interval,
@@ -115,7 +110,7 @@ def attribute_hits(cases: Sequence[Case], pictures: Sequence[NDArray[np.uint8]])
     return [case.wanted[0][0] in colours for case, colours in zip(cases, seen, strict=True)]
 
 
-def _outcome(test: PictureTest, cases: Sequence[Case], runner: Runner) -> TestOutcome:
+def _outcome(test: PictureTest, cases: Sequence[Case], runner: Runner) -> GateOutcome:
     hits = attribute_hits(cases, [drawn.pictures[0] for drawn in runner.load(test.method, cases)])
     tally = tally_all({"attribute": lambda hit: (hit, 1)}, cases, hits)["attribute"]
-    return TestOutcome(test, len(hits), float(np.mean(hits)), interval(tally))
+    return GateOutcome(test, len(hits), float(np.mean(hits)), interval(tally))

@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from statistics import median
 from typing import Any, Final
 
@@ -11,12 +12,11 @@ from torch import Tensor
 
 from ..clock import Clock, Seconds
 from ..drawing.method import LeftOutError
-from ..methods.merging import TOMESD, Merging, failed
-from .ceiling import ceiling_of
-from .overhead import overhead
+from ..methods.merging import Merging
+from ..methods.tomesd import Tomesd, leaving_out
+from .merge_cost import ceiling_of, overhead
 from .probe import Probe, probe
 from .results import MethodTimes
-from .timing import take_turns
 
 _LOGGER: Final = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class SpeedComparison:
     with_ceilings: bool
     clock: Clock
 
-    @property
+    @cached_property
     def ceilings(self) -> dict[Merging, Merging]:
         """The ceiling of each method that has one, if they are wanted."""
         pairs = {method: ceiling_of(method) for method in self.methods if self.with_ceilings}
@@ -86,13 +86,8 @@ class SpeedComparison:
         return SpeedResults(self._results(probes, times, overheads), left_out, is_whole)
 
     def _observe(self, method: Merging) -> Probe:
-        with method.on(self.unet):
-            try:
-                return probe(self.unet, self.call)
-            except Exception as error:
-                if method.kind != TOMESD:
-                    raise
-                raise failed(error) from error
+        with method.on(self.unet), leaving_out() if isinstance(method, Tomesd) else nullcontext():
+            return probe(self.unet, self.call)
 
     def _overhead(self, method: Merging, on_call: Callable[[], object]) -> float:
         share = overhead(self.unet, method.config, self.call, self.clock)
@@ -102,16 +97,45 @@ class SpeedComparison:
     def _results(
         self, probes: dict[Merging, Probe], times: dict[Merging, list[Seconds]], overheads: dict[Merging, float]
     ) -> list[MethodTimes]:
-        """Put together what was measured of each method, and of its ceiling."""
-        first = self.methods[0]
-        untouched = MethodTimes(first, probes[first], times[first], self.clock)
+        def times_of(method: Merging, *others: Any) -> MethodTimes:
+            return MethodTimes(method, probes[method], times[method], self.clock, *others)
+
+        untouched = times_of(self.methods[0])
         results = [untouched]
         for method in self.methods[1:]:
-            if method not in probes:
-                continue
-            bound, ceiling = None, self.ceilings.get(method)
-            if ceiling is not None:
-                bound = MethodTimes(ceiling, probes[ceiling], times[ceiling], self.clock, untouched)
-            share = overheads.get(method)
-            results.append(MethodTimes(method, probes[method], times[method], self.clock, untouched, bound, share))
+            if method in probes:
+                ceiling = self.ceilings.get(method)
+                bound = None if ceiling is None else times_of(ceiling, untouched)
+                results.append(times_of(method, untouched, bound, overheads.get(method)))
         return results
+
+
+def take_turns(
+    ways: Sequence[Callable[[], AbstractContextManager[object]]],
+    call: Callable[[], object],
+    rounds: int,
+    clock: Callable[[], Seconds],
+    on_call: Callable[[], object],
+) -> tuple[list[list[Seconds]], bool]:
+    """Return the times of `call` under every way, round by round (A B C, A B C, ...), and whether all rounds are done.
+
+    Entering and leaving a way is not timed. An interrupt ends the timing and keeps the whole rounds; before the first
+    of them is whole it is raised.
+    """
+
+    def seconds(way: Callable[[], AbstractContextManager[object]]) -> Seconds:
+        with way():
+            start = clock()
+            call()
+            spent = clock() - start
+        on_call()
+        return spent
+
+    done: list[list[Seconds]] = []
+    try:
+        while len(done) < rounds:
+            done.append([seconds(way) for way in ways])
+    except KeyboardInterrupt:
+        if not done:
+            raise
+    return done, len(done) == rounds

@@ -26,21 +26,13 @@ _LOGGER: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DemoFigures:
-    """How far a method's pictures are from the untouched ones of the same prompts and noise.
-
-    Attributes:
-        pictures: how many of them.
-        steps: of each.
-        size: side in pixels.
-        psnr_db: the mean over those that differ from the untouched ones; None where none does.
-        latent_deviation: the mean relative deviation of their final latents.
-    """
+    """How far so many pictures, of so many steps and pixels a side, are from the untouched ones of the same noise."""
 
     pictures: int
     steps: int
     size: int
-    psnr_db: float | None
-    latent_deviation: float
+    psnr_db: float | None  # the mean over those that differ from the untouched ones; None where none does
+    latent_deviation: float  # the mean relative deviation of their final latents
 
 
 def batches(prompts: int) -> int:
@@ -54,13 +46,8 @@ def demo_figures(
     """Draw prompts with the demo model by every method, the first of which is untouched; return whether all are done.
 
     A method that the demo model does not take has no figures, and a warning says why. Where an interrupt ends the
-    drawing, the methods that are done have theirs.
-
-    Args:
-        methods: as they were fitted to the model that is timed.
-        prompts: how many, one picture each.
-        device: where the demo model runs, in float32.
-        on_batch: called after each of the `batches(prompts)` of a method.
+    drawing, the methods that are done have theirs. `on_batch` is called after each of the `batches(prompts)` of a
+    method.
     """
     cases = load_suite(SUITE).cases("seen", prompts, 1)
     pipeline = DemoModel(device=device).open()

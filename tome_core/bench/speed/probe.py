@@ -35,10 +35,6 @@ class Probe:
     flops: int
     peak_bytes: int
 
-    def merges(self, untouched: "Probe") -> bool:
-        """Return whether any part got other tokens than in the untouched model, keys among them."""
-        return self.tokens != untouched.tokens
-
 
 def probe(unet: nn.Module, call: Callable[[], Tensor]) -> Probe:
     """Run one call under observation."""

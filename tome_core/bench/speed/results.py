@@ -1,4 +1,4 @@
-"""The results of a benchmark, as a table to read and as values to store."""
+"""The results of a benchmark of speed, as a table to read and as values to store."""
 
 import math
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ class MethodTimes:
         method, probe: the method, and one observed call of it.
         times: one for each round.
         clock: what they were taken with.
-        untouched: the result of the untouched model, which is the first.
-        ceiling: that of the same method with a merge that costs nothing, if it was asked for.
+        untouched: the times of the untouched model, which are the first; None for these themselves.
+        ceiling: those of the same method with a merge that costs nothing, if they were asked for.
         overhead_share: how much of a call goes into finding, merging and unmerging tokens, if that was asked for.
         demo: what the same configuration does to pictures of the demo model, if that was asked for.
     """
@@ -40,6 +40,10 @@ class MethodTimes:
     demo: DemoFigures | None = None
 
     @property
+    def _first(self) -> "MethodTimes":
+        return self.untouched or self
+
+    @property
     def seconds(self) -> list[float]:
         """The time of each round on the clock that counts."""
         return [self.clock.figure(time) for time in self.times]
@@ -47,13 +51,12 @@ class MethodTimes:
     @property
     def ratios(self) -> list[float]:
         """Each round's time over the untouched model's time in that round."""
-        first = self.untouched or self
-        return [mine / other for mine, other in zip(self.seconds, first.seconds, strict=True)]
+        return [mine / other for mine, other in zip(self.seconds, self._first.seconds, strict=True)]
 
     @property
-    def time_ratio(self) -> float:
-        """The middle one of `ratios`."""
-        return median(self.ratios)
+    def ratio(self) -> Spread:
+        """The spread of `ratios`."""
+        return Spread.of(self.ratios)
 
     @property
     def is_in_run(self) -> bool:
@@ -69,42 +72,40 @@ class MethodTimes:
     def run_time_ratio(self) -> float | None:
         """Time of a whole run of evenly spaced steps over the untouched model's, reckoned from a call that merges."""
         share = self.share_of_run
-        return 1 - share + share * self.time_ratio if self.is_in_run else None
+        return 1 - share + share * self.ratio.median if self.is_in_run else None
 
     @property
     def flop_ratio(self) -> float:
         """Multiply-adds of the call over the untouched model's."""
-        return self.probe.flops / (self.untouched or self).probe.flops
+        return self.probe.flops / self._first.probe.flops
 
     @property
     def share_of_ceiling_gain(self) -> float | None:
         """How much of the time that a free merge saves is really saved; None where it saves none in every round."""
-        if self.ceiling is None or max(self.ceiling.ratios) >= 1:
+        if self.ceiling is None or self.ceiling.ratio.most >= 1:
             return None
-        return (1 - self.time_ratio) / (1 - self.ceiling.time_ratio)
+        return (1 - self.ratio.median) / (1 - self.ceiling.ratio.median)
 
     @property
     def deviation(self) -> float:
         """Mean over the rows of the output's relative deviation from the untouched model's."""
-        first = self.untouched or self
-        return relative_deviation(self.probe.output, first.probe.output).mean().item()
+        return relative_deviation(self.probe.output, self._first.probe.output).mean().item()
 
     @property
     def merges(self) -> bool:
-        """Whether any tokens were merged at all."""
-        return self.untouched is not None and self.probe.merges(self.untouched.probe)
+        """Whether any tokens were merged at all: whether any part got other tokens than in the untouched model."""
+        return self.probe.tokens != self._first.probe.tokens
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-able values; a deviation that is not finite is None."""
-        ratio = Spread.of(self.ratios)
         return {
             "method": self.method.name,
             "preset": self.method.preset,
             "strength": self.method.strength,
             "config": asdict(self.method.config),
-            "time_ratio": self.time_ratio,
-            "time_ratio_min": ratio.least,
-            "time_ratio_max": ratio.most,
+            "time_ratio": self.ratio.median,
+            "time_ratio_min": self.ratio.least,
+            "time_ratio_max": self.ratio.most,
             "run_time_ratio": self.run_time_ratio,
             "seconds": median(self.seconds),
             "seconds_by_round": self.seconds,
@@ -114,7 +115,7 @@ class MethodTimes:
             "merges": self.merges,
             "flop_ratio": self.flop_ratio,
             "ceiling_ratio": None if self.ceiling is None else self.ceiling.flop_ratio,
-            "time_ceiling_ratio": None if self.ceiling is None else self.ceiling.time_ratio,
+            "time_ceiling_ratio": None if self.ceiling is None else self.ceiling.ratio.median,
             "share_of_ceiling_gain": self.share_of_ceiling_gain,
             "overhead_share": self.overhead_share,
             "peak_bytes": self.probe.peak_bytes,
@@ -127,55 +128,56 @@ class MethodTimes:
 
 def results_table(results: Sequence[MethodTimes]) -> str:
     """Return two tables with one line a method: times and deviations, and how many tokens reach which parts."""
-    head = ["time", results[0].clock.unit, "ratio", "spread", "operations", "deviation", "peak memory"]
-    has_ceilings = any(result.ceiling is not None for result in results)
-    head += ["ceiling", "gain reached", "spent on merging"] if has_ceilings else []
-    rows = [_times(result)[: len(head)] for result in results]
+    columns = ["time", results[0].clock.unit, "ratio", "spread", "operations", "deviation", "peak memory"]
+    if any(result.ceiling is not None for result in results):
+        columns += ["ceiling", "gain reached", "spent on merging"]
     if any(result.share_of_run < 1 for result in results):
-        head += ["whole run"]
-        rows = [[*row, _whole_run(result)] for row, result in zip(rows, results, strict=True)]
+        columns += ["whole run"]
     if any(result.demo is not None for result in results):
-        head += ["demo PSNR", "demo deviation"]
-        rows = [[*row, *_demo(result)] for row, result in zip(rows, results, strict=True)]
-    times = table(head, rows)
+        columns += ["demo PSNR", "demo deviation"]
+    rows = [_cells(result) for result in results]
+    times = table(columns, [[row.get(column, "") for column in columns] for row in rows])
     levels = {level: max(map(max, parts.values())) for level, parts in results[0].probe.tokens.items()}
     head = ["tokens", *(f"level {level}: {tokens}" for level, tokens in levels.items())]
-    return f"{times}\n\n{table(head, [_tokens(result, levels) for result in results])}"
+    tokens = [
+        [_merged_parts(result.probe.tokens[level], count) for level, count in levels.items()] for result in results
+    ]
+    return (
+        f"{times}\n\n{table(head, [[result.method.name, *row] for result, row in zip(results, tokens, strict=True)])}"
+    )
 
 
-def _times(result: MethodTimes) -> list[str]:
-    ratio = Spread.of(result.ratios)
-    seconds, memory = f"{median(result.seconds):.3g}", f"{result.probe.peak_bytes / 2**20:.3g} MiB"
+def _cells(result: MethodTimes) -> dict[str, str]:
+    """Return a method's cells by the heads of their columns; what is unknown has none."""
+    cells = {
+        "time": result.method.name,
+        result.clock.unit: f"{median(result.seconds):.3g}",
+        "peak memory": f"{result.probe.peak_bytes / 2**20:.3g} MiB",
+    }
     if result.method.kind == UNTOUCHED:
-        return [result.method.name, seconds, "1", "", "", "", memory, "", "", ""]
-    figures = [f"x {ratio.median:.3f}", f"{ratio.least:.3f} to {ratio.most:.3f}", f"x {result.flop_ratio:.3f}"]
-    ceiling = "" if result.ceiling is None else f"x {result.ceiling.time_ratio:.3f}"
-    shares = ["" if x is None else f"{x:.1%}" for x in (result.share_of_ceiling_gain, result.overhead_share)]
-    return [result.method.name, seconds, *figures, f"{result.deviation:.4f}", memory, ceiling, *shares]
-
-
-def _whole_run(result: MethodTimes) -> str:
-    if result.method.kind == UNTOUCHED:
-        return "1"
-    return "" if result.run_time_ratio is None else f"x {result.run_time_ratio:.3f}"
-
-
-def _demo(result: MethodTimes) -> list[str]:
-    if result.demo is None or result.method.kind == UNTOUCHED:
-        return ["", ""]
-    decibels = result.demo.psnr_db
-    return ["equal" if decibels is None else f"{decibels:.1f} dB", f"{result.demo.latent_deviation:.4f}"]
-
-
-def _tokens(result: MethodTimes, levels: dict[int, int]) -> list[str]:
-    cells = [_merged_parts(result.probe.tokens[level], tokens) for level, tokens in levels.items()]
-    return [result.method.name, *cells]
+        return cells | {"ratio": "1", "whole run": "1"}
+    ratio, ceiling = result.ratio, result.ceiling
+    shares = {"gain reached": result.share_of_ceiling_gain, "spent on merging": result.overhead_share}
+    ratios = {
+        "ratio": ratio.median,
+        "operations": result.flop_ratio,
+        "ceiling": None if ceiling is None else ceiling.ratio.median,
+        "whole run": result.run_time_ratio,
+    }
+    cells |= {"spread": f"{ratio.least:.3f} to {ratio.most:.3f}", "deviation": f"{result.deviation:.4f}"}
+    cells |= {name: f"x {value:.3f}" for name, value in ratios.items() if value is not None}
+    cells |= {name: f"{value:.1%}" for name, value in shares.items() if value is not None}
+    if result.demo is not None:
+        decibels = result.demo.psnr_db
+        cells["demo PSNR"] = "equal" if decibels is None else f"{decibels:.1f} dB"
+        cells["demo deviation"] = f"{result.demo.latent_deviation:.4f}"
+    return cells
 
 
 def _merged_parts(parts: dict[str, set[int]], tokens: int) -> str:
     """Return such as "2048 in attention, mlp", "2048 in every part"; "all" where every part gets every token.
 
-    Keys are named where they are not as many as what asks them.
+    Keys are named where they are not as many as the queries.
     """
     names: dict[str, list[str]] = {}
     if parts.get("keys") == parts.get("attention"):

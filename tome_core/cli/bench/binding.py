@@ -3,7 +3,7 @@
 import argparse
 from typing import Final
 
-from ...bench.methods import BINDINGS
+from ...bench.methods.reading import BINDINGS
 from ...bench.suites import SUITES
 from ..console import Parser
 from .quality import add_comparison, compare

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ...bench.drawing.models import DEMO_SIZE, CheckpointModel, DemoModel, PictureModel
 from ...bench.drawing.sampling import Settings
-from ...bench.methods import SHARED, read_methods
+from ...bench.methods.reading import SHARED, read_methods
 from ...bench.suites import SPLITS, SUITES, Suite, load_suite, read_prompts
 from ...demo import CHECKPOINT, DEMO_GUIDANCE, untaught_words
 from ...errors import UserError, as_user_error

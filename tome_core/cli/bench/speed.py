@@ -9,8 +9,8 @@ import torch
 
 from ...bench.clock import Clock, describe
 from ...bench.drawing.method import UNTOUCHED
-from ...bench.methods import SHARED, read_mergings
-from ...bench.methods.merging import OURS, TOMESD
+from ...bench.methods.reading import OURS, SHARED, read_mergings
+from ...bench.methods.tomesd import TOMESD
 from ...bench.speed.comparison import SpeedComparison
 from ...bench.speed.demo_pictures import MOST_PROMPTS, batches, demo_figures
 from ...bench.speed.denoisers import RANDOM, TIMED_AT, new_call, random_denoiser
