@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tome_core.bench.drawing.method import Method
-from tome_core.bench.drawing.models import DemoModel
+from tome_core.bench.drawing.models import PictureModel
 from tome_core.bench.drawing.runner import Runner
 from tome_core.bench.drawing.sampling import Drawn, Settings
 from tome_core.bench.suites import Case
@@ -20,11 +20,11 @@ SIDE = 64
 
 @pytest.fixture(scope="session")
 def pipeline() -> Any:
-    return DemoModel().open()
+    return PictureModel().open()
 
 
 @dataclass(frozen=True)
-class NoModel(DemoModel):
+class NoModel(PictureModel):
     """Nothing to open: for methods that draw without one."""
 
     def open(self) -> Any:

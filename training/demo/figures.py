@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from tome_core.bench.drawing.method import BASELINE, Method
-from tome_core.bench.drawing.models import DemoModel
+from tome_core.bench.drawing.models import PictureModel
 from tome_core.bench.drawing.runner import Runner
 from tome_core.bench.drawing.sampling import Settings
 from tome_core.bench.judge import judge, score
@@ -107,7 +107,7 @@ def main() -> None:
     arguments = parse()
     arguments.out.mkdir(parents=True, exist_ok=True)
     settings = Settings(arguments.steps, arguments.guidance, arguments.size)
-    runner = Runner(DemoModel(arguments.checkpoint), settings, arguments.out / "pictures", arguments.processes)
+    runner = Runner(PictureModel(arguments.checkpoint), settings, arguments.out / "pictures", arguments.processes)
     figures = measure(runner, arguments)
     figures = {"checkpoint": arguments.checkpoint.name, **asdict(settings), **figures}
     (arguments.out / "figures.json").write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tome_core.bench.drawing.method import BASELINE, Method, sources
-from tome_core.bench.drawing.models import DemoModel
+from tome_core.bench.drawing.models import PictureModel
 from tome_core.bench.drawing.runner import BATCH, Runner, key_of
 from tome_core.bench.drawing.sampling import Settings
 from tome_core.bench.suites import load_suite
@@ -31,7 +31,7 @@ def test_every_case_gets_its_own_picture(runner, greys, new_cases):
 
 def test_pictures_come_back_to_the_last_bit(runner, pipeline):
     cases = load_suite("single").cases("seen", 2, 1)
-    own = replace(runner, model=DemoModel())
+    own = replace(runner, model=PictureModel())
     own.draw(BASELINE, cases)
     drawn = BASELINE.draw(pipeline, cases, own.settings)
     for index, kept in enumerate(own.load(BASELINE, cases)):
@@ -69,7 +69,7 @@ def test_after_an_interrupt_the_same_batches_are_drawn_that_were_cut_off(runner,
         lambda runner, method, case: (replace(runner, settings=Settings(2, 3.0, 64)), method, [case]),
         lambda runner, method, case: (replace(runner, settings=Settings(1, 3.5, 64)), method, [case]),
         lambda runner, method, case: (replace(runner, settings=Settings(1, 3.0, 72)), method, [case]),
-        lambda runner, method, case: (replace(runner, model=DemoModel(device="meta")), method, [case]),
+        lambda runner, method, case: (replace(runner, model=PictureModel(device="meta")), method, [case]),
         lambda runner, method, case: (runner, Method("grey"), [case]),
         lambda runner, method, case: (runner, method, [replace(case, seed=1)]),
         lambda runner, method, case: (runner, method, [replace(case, prompt="another")]),
@@ -90,7 +90,7 @@ def test_other_weights_of_the_same_name_have_another_key(runner, greys, new_case
         path: Path = tmp_path / folder / "tome-demo.safetensors"
         path.parent.mkdir()
         path.write_bytes(content)
-        keys.append(replace(runner, model=DemoModel(path)).key(greys, new_cases(1)))
+        keys.append(replace(runner, model=PictureModel(path)).key(greys, new_cases(1)))
     assert keys[0] != keys[1]
 
 
@@ -132,7 +132,7 @@ def test_a_picture_that_cannot_be_kept_ends_the_drawing(runner, greys, new_cases
 
 def test_another_process_draws_what_this_one_draws(runner):
     cases = load_suite("single").cases("seen", 2, 1)
-    runners = [replace(runner, model=DemoModel(), folder=runner.folder / str(n), processes=n) for n in (1, 2)]
+    runners = [replace(runner, model=PictureModel(), folder=runner.folder / str(n), processes=n) for n in (1, 2)]
     for each in runners:
         assert draw(each, BASELINE, cases) == [2]
     for first, second in zip(*(each.load(BASELINE, cases) for each in runners), strict=True):

@@ -9,7 +9,7 @@ import pytest
 from tests.bench.judge import trust
 from tests.bench.judge.trust import ABSENT, SEVERAL, agreement, read, table
 from tome_core.bench.drawing.method import Method
-from tome_core.bench.drawing.models import DemoModel
+from tome_core.bench.drawing.models import PictureModel
 from tome_core.bench.drawing.sampling import Drawn, Settings
 from tome_core.bench.judge import UNSURE
 from tome_core.bench.suites import load_suite
@@ -48,16 +48,20 @@ class Blank(Method):
 @pytest.fixture
 def drawn_by_rule(monkeypatch) -> None:
     monkeypatch.setattr(trust, "BASELINE", Blank("untouched"))
-    monkeypatch.setattr(DemoModel, "open", lambda self: None)
+    monkeypatch.setattr(PictureModel, "open", lambda self: None)
 
 
 def labels(**own: Any) -> dict[str, Any]:
     settings = {"steps": 1, "guidance": 3.0, "size": 256}
-    return {"weights": DemoModel().weights, "settings": settings, "labels": {"1000": True, "1001": False}} | own
+    return {
+        "weights": PictureModel().identity["weights"],
+        "settings": settings,
+        "labels": {"1000": True, "1001": False},
+    } | own
 
 
 def test_agreement_counts_what_person_and_judge_say_of_the_same_picture(drawn_by_rule, tmp_path):
-    counts = agreement(labels(), DemoModel().checkpoint, tmp_path, 1)
+    counts = agreement(labels(), PictureModel().path, tmp_path, 1)
     assert counts == {"both": 0, "person alone": 1, "judge alone": 0, "neither": 1}
     assert json.loads(json.dumps(counts)) == counts
 
@@ -65,16 +69,16 @@ def test_agreement_counts_what_person_and_judge_say_of_the_same_picture(drawn_by
 def test_labels_may_be_of_a_suite(drawn_by_rule, tmp_path):
     first, second, *_ = load_suite("two-colours-apart").cases("held-out", 1, 4)
     given = labels(suite="two-colours-apart", labels={str(first.seed): True, str(second.seed): False})
-    counts = agreement(given, DemoModel().checkpoint, tmp_path, 1)
+    counts = agreement(given, PictureModel().path, tmp_path, 1)
     assert sum(counts.values()) == 2
     with pytest.raises(ValueError, match=r"labels must be of seeds of two-colours-apart, got \['7'\]"):
-        agreement(given | {"labels": {"7": True}}, DemoModel().checkpoint, tmp_path, 1)
+        agreement(given | {"labels": {"7": True}}, PictureModel().path, tmp_path, 1)
 
 
 def test_labels_of_other_weights_or_unknown_seeds_are_refused(drawn_by_rule, tmp_path):
     with pytest.raises(ValueError, match="checkpoint must be the one that was labelled, abc, got"):
-        agreement(labels(weights="abc"), DemoModel().checkpoint, tmp_path, 1)
+        agreement(labels(weights="abc"), PictureModel().path, tmp_path, 1)
     with pytest.raises(ValueError, match=r"labels must be of seeds from 1000 to 1499, got \['7'\]"):
-        agreement(labels(labels={"7": True}), DemoModel().checkpoint, tmp_path, 1)
+        agreement(labels(labels={"7": True}), PictureModel().path, tmp_path, 1)
     with pytest.raises(ValueError, match="labels must be of at least one picture, got none"):
-        agreement(labels(labels={}), DemoModel().checkpoint, tmp_path, 1)
+        agreement(labels(labels={}), PictureModel().path, tmp_path, 1)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from tests.bench.judge.damage import Damage, Picture, add_noise, blur, compress, wobble
 from tome_core.bench.drawing.method import BASELINE
-from tome_core.bench.drawing.models import DemoModel
+from tome_core.bench.drawing.models import PictureModel
 from tome_core.bench.drawing.runner import Runner
 from tome_core.bench.drawing.sampling import Settings
 from tome_core.bench.judge import UNSURE, judge, score
@@ -134,7 +134,7 @@ def agreement(labels: dict[str, Any], checkpoint: Path, folder: Path, processes:
 
     Raises ValueError for labels of other weights or of seeds that no case has.
     """
-    runner = Runner(DemoModel(checkpoint), Settings(**labels["settings"]), folder, processes)
+    runner = Runner(PictureModel(checkpoint), Settings(**labels["settings"]), folder, processes)
     if runner.model.identity["weights"] != labels["weights"]:
         raise ValueError(f"checkpoint must be the one that was labelled, {labels['weights']}, got {checkpoint}")
     if not labels["labels"]:
@@ -172,7 +172,7 @@ def main() -> None:
     """Measure, and write `judge.json` and `judge.md`."""
     arguments = parse()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    pipeline, rng = DemoModel(arguments.checkpoint).open(), np.random.default_rng(1)
+    pipeline, rng = PictureModel(arguments.checkpoint).open(), np.random.default_rng(1)
     changes: dict[str, Callable[[Picture], Picture]] = {
         "clean": lambda picture: picture,
         "autoencoder round trip": partial(round_trip, pipeline),

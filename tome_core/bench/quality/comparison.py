@@ -10,7 +10,6 @@ import torch
 
 from ..clock import Clock, Spread, describe
 from ..drawing.method import BASELINE, LeftOutError, Method
-from ..drawing.models import DemoModel
 from ..drawing.runner import Runner, key_of
 from ..methods.binding import Binding, count_listed
 from ..methods.controls import CONTROLS
@@ -40,14 +39,9 @@ class Request:
     with_gate: bool = True  # where there are binding figures
 
     @property
-    def is_demo(self) -> bool:
-        """Whether the demo model draws, whose pictures the judge can read."""
-        return isinstance(self.runner.model, DemoModel)
-
-    @property
     def is_judged(self) -> bool:
         """Whether the judge reads the pictures."""
-        return self.suite.judged and self.is_demo
+        return self.suite.judged and self.runner.model.is_demo
 
     @property
     def cases(self) -> list[Case]:
@@ -61,7 +55,7 @@ def compare(request: Request, progress: Progress) -> QualityReport:
     An interrupt loses no more than the batches in work. Raises `UserError` for what a user can put right.
     """
     runner, cases, model = request.runner, request.cases, request.runner.model
-    reader = Reader(model.checkpoint if isinstance(model, DemoModel) else None, judged=request.is_judged)
+    reader = Reader(model.path if model.is_demo else None, judged=request.is_judged)
     entries, left_out = _line_up(request, cases)
     binds = request.suite.binds and request.is_judged
     gate = _draw(entries, cases, runner, PICTURES if binds and request.with_gate else 0, progress)
@@ -79,7 +73,7 @@ def compare(request: Request, progress: Progress) -> QualityReport:
 def _line_up(request: Request, cases: Sequence[Case]) -> tuple[list[Entry], list[dict[str, str]]]:
     """Return who takes part, after one step of each, and what was left out and why."""
     entries, left_out = [Entry(BASELINE, "baseline")], []
-    if request.suite.binds and request.is_demo:
+    if request.suite.binds and request.runner.model.is_demo:
         entries += [Entry(control, "control") for control in CONTROLS]
     pipeline = request.runner.model.open()
     for method in request.methods:
@@ -155,7 +149,7 @@ def _setting(request: Request) -> dict[str, Any]:
     suite, model = request.suite, request.runner.model
     about = {name: getattr(suite, name) for name in ("name", "about", "attribute", "untaught")}
     return {
-        "model": {"checkpoint": model.name, **model.identity},
+        "model": {"checkpoint": model.path.name, **model.identity},
         "settings": asdict(request.runner.settings),
         "suite": {
             **about,

@@ -53,6 +53,12 @@ class GateOutcome:
         """Whether the attribute appeared often enough."""
         return self.share >= self.test.least
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON-able values."""
+        test = {"test": self.test.method.name, "least": self.test.least, "paper": self.test.paper}
+        found = {"attribute": self.share, "interval": self.interval, "passes": self.passes}
+        return test | {"pictures": self.pictures} | found
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -76,18 +82,7 @@ class Gate:
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-able values."""
-        tests = [
-            {
-                "test": x.test.method.name,
-                "pictures": x.pictures,
-                "attribute": x.share,
-                "interval": x.interval,
-                "least": x.test.least,
-                "paper": x.test.paper,
-                "passes": x.passes,
-            }
-            for x in self.outcomes
-        ]
+        tests = [outcome.as_dict() for outcome in self.outcomes]
         return {"run": bool(tests), "passes": self.passes, "sentence": self.sentence, "tests": tests}
 
 

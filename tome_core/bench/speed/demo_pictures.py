@@ -12,7 +12,7 @@ from ...demo import DEMO_GUIDANCE
 from ...errors import UserError
 from ...metrics import psnr, relative_deviation
 from ..drawing.method import LeftOutError
-from ..drawing.models import DEMO_SIZE, DemoModel
+from ..drawing.models import DEMO_SIZE, PictureModel
 from ..drawing.sampling import Drawn, Settings
 from ..methods.merging import Merging
 from ..suites import load_suite
@@ -50,7 +50,7 @@ def demo_figures(
     method.
     """
     cases = load_suite(SUITE).cases("seen", prompts, 1)
-    pipeline = DemoModel(device=device).open()
+    pipeline = PictureModel(device=device).open()
     found: dict[Merging, DemoFigures] = {}
     untouched = None
     for method in methods:

@@ -21,10 +21,10 @@ class Peak:
 
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[Peak]:
-    """Watch what runs inside on a device, and tell its peak when that is over.
+    """Watch what runs inside on a device; its peak is there when that is over.
 
-    A CUDA device keeps the figure itself. Elsewhere the storages of all tensors that come into being are added up while
-    they live, at the size with which they came; what a kernel takes for itself while it runs is not seen there.
+    A CUDA device keeps the figure itself. Elsewhere the storages of all new tensors are added up while they live; what
+    a kernel takes for itself while it runs is not seen there.
     """
     peak = Peak()
     if device.type == "cuda":

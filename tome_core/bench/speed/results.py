@@ -18,26 +18,16 @@ from .probe import Probe
 
 @dataclass(frozen=True)
 class MethodTimes:
-    """What one method did.
-
-    Attributes:
-        method, probe: the method, and one observed call of it.
-        times: one for each round.
-        clock: what they were taken with.
-        untouched: the times of the untouched model, which are the first; None for these themselves.
-        ceiling: those of the same method with a merge that costs nothing, if they were asked for.
-        overhead_share: how much of a call goes into finding, merging and unmerging tokens, if that was asked for.
-        demo: what the same configuration does to pictures of the demo model, if that was asked for.
-    """
+    """What one method did: one observed call, and one time for each round. What was not asked for is None."""
 
     method: Merging
     probe: Probe
     times: list[Seconds]
     clock: Clock
-    untouched: "MethodTimes | None" = None
-    ceiling: "MethodTimes | None" = None
-    overhead_share: float | None = None
-    demo: DemoFigures | None = None
+    untouched: "MethodTimes | None" = None  # the first of all; None for itself
+    ceiling: "MethodTimes | None" = None  # of the same method with a merge that costs nothing
+    overhead_share: float | None = None  # how much of a call goes into finding, merging and unmerging tokens
+    demo: DemoFigures | None = None  # what the same configuration does to pictures of the demo model
 
     @property
     def _first(self) -> "MethodTimes":
@@ -49,30 +39,20 @@ class MethodTimes:
         return [self.clock.figure(time) for time in self.times]
 
     @property
-    def ratios(self) -> list[float]:
-        """Each round's time over the untouched model's time in that round."""
-        return [mine / other for mine, other in zip(self.seconds, self._first.seconds, strict=True)]
-
-    @property
     def ratio(self) -> Spread:
-        """The spread of `ratios`."""
-        return Spread.of(self.ratios)
-
-    @property
-    def is_in_run(self) -> bool:
-        """Whether the method merges where in a run the timed call is."""
-        return self.method.config.start_percent <= TIMED_AT <= self.method.config.end_percent
-
-    @property
-    def share_of_run(self) -> float:
-        """The part of a run in which the method merges, 0 to 1."""
-        return self.method.config.end_percent - self.method.config.start_percent
+        """Each round's time over the untouched model's time in that round."""
+        return Spread.of([mine / other for mine, other in zip(self.seconds, self._first.seconds, strict=True)])
 
     @property
     def run_time_ratio(self) -> float | None:
-        """Time of a whole run of evenly spaced steps over the untouched model's, reckoned from a call that merges."""
-        share = self.share_of_run
-        return 1 - share + share * self.ratio.median if self.is_in_run else None
+        """Time of a whole run of evenly spaced steps over the untouched model's, reckoned from a call that merges.
+
+        None where the method does not merge where in a run the timed call is.
+        """
+        config = self.method.config
+        share = config.end_percent - config.start_percent
+        is_in_run = config.start_percent <= TIMED_AT <= config.end_percent
+        return 1 - share + share * self.ratio.median if is_in_run else None
 
     @property
     def flop_ratio(self) -> float:
@@ -131,7 +111,7 @@ def results_table(results: Sequence[MethodTimes]) -> str:
     columns = ["time", results[0].clock.unit, "ratio", "spread", "operations", "deviation", "peak memory"]
     if any(result.ceiling is not None for result in results):
         columns += ["ceiling", "gain reached", "spent on merging"]
-    if any(result.share_of_run < 1 for result in results):
+    if any((result.method.config.start_percent, result.method.config.end_percent) != (0, 1) for result in results):
         columns += ["whole run"]
     if any(result.demo is not None for result in results):
         columns += ["demo PSNR", "demo deviation"]

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from ...bench.drawing.models import DEMO_SIZE, CheckpointModel, DemoModel, PictureModel
+from ...bench.drawing.models import DEMO_SIZE, PictureModel
 from ...bench.drawing.sampling import Settings
 from ...bench.methods.reading import SHARED, read_methods
 from ...bench.suites import SPLITS, SUITES, Suite, load_suite, read_prompts
@@ -160,10 +160,8 @@ def _open(arguments: argparse.Namespace) -> Any:
     from ...bench.drawing.runner import BATCH, Runner
 
     device, is_demo = choose_device(arguments.device), arguments.model == DEMO
-    model: PictureModel = DemoModel(arguments.checkpoint, str(device))
-    if not is_demo:
-        dtype = str(choose_dtype(arguments.dtype, device)).removeprefix("torch.")
-        model = CheckpointModel(arguments.model, str(device), dtype)
+    dtype = "float32" if is_demo else str(choose_dtype(arguments.dtype, device)).removeprefix("torch.")
+    model = PictureModel(arguments.checkpoint if is_demo else Path(arguments.model), str(device), dtype, is_demo)
     width, height = arguments.size or (DEMO_SIZE, DEMO_SIZE)
     if width != height:
         raise UserError(f"size must be one side for square pictures, got {width}x{height}")
@@ -179,8 +177,12 @@ def _open(arguments: argparse.Namespace) -> Any:
 
 def _note_limits(arguments: argparse.Namespace, request: Any, prompts: list[str]) -> None:
     """Note what nobody can tell of the pictures, and the settings without effect."""
-    suite, alone = request.suite, "only the distance to the untouched pictures is told"
-    if not request.is_demo:
+    suite, is_demo, alone = (
+        request.suite,
+        request.runner.model.is_demo,
+        "only the distance to the untouched pictures is told",
+    )
+    if not is_demo:
         note(f"the judge knows the demo model's pictures alone: {alone}, and --sheet shows pictures to look at")
     else:
         _note_words(list(dict.fromkeys(prompts)) if suite.is_file else [])
@@ -196,9 +198,9 @@ def _note_limits(arguments: argparse.Namespace, request: Any, prompts: list[str]
         note(f"{' and '.join(idle)} {verb} no effect beside --prompts-file, which is instead of a suite")
     if arguments.processes is not None and choose_device(arguments.device).type != "cpu":
         note("--processes has no effect on a GPU, where one process draws")
-    if arguments.checkpoint != CHECKPOINT and not request.is_demo:
+    if arguments.checkpoint != CHECKPOINT and not is_demo:
         note("--checkpoint has no effect beside --model: it names other weights of the demo model")
-    if arguments.dtype is not None and request.is_demo:
+    if arguments.dtype is not None and is_demo:
         note("--dtype has no effect on the demo model, which is compared in float32")
 
 

@@ -134,7 +134,7 @@ def _print(setting: dict[str, Any], results: list[MethodTimes]) -> None:
     )
     print(results_table(results))
     for result in results[1:]:
-        if not result.is_in_run:
+        if result.run_time_ratio is None:
             config = result.method.config
             part = f"from {config.start_percent:g} to {config.end_percent:g} of a run"
             reason = f"the call that is timed is at {TIMED_AT:g}, where it merges nothing"
