@@ -10,8 +10,7 @@ import torch
 from tome_core.bench.clock import Clock, Seconds, Spread
 from tome_core.bench.drawing.method import Method
 from tome_core.bench.drawing.sampling import Drawn, Settings
-from tome_core.bench.quality.comparison import _time
-from tome_core.bench.quality.report import Entry
+from tome_core.bench.quality.comparison import Entry, _time
 from tome_core.bench.suites import Case
 
 

@@ -12,10 +12,9 @@ from tome_core.bench.drawing.sampling import Drawn
 from tome_core.bench.judge import Score
 from tome_core.bench.methods.controls import CONTROLS
 from tome_core.bench.quality import contact_sheet as contact
+from tome_core.bench.quality.comparison import Entry, QualityReport
 from tome_core.bench.quality.contact_sheet import MOST_ROWS, contact_sheet
-from tome_core.bench.quality.figures import Readings
-from tome_core.bench.quality.readings import Fidelity
-from tome_core.bench.quality.report import Entry, QualityReport
+from tome_core.bench.quality.figures import Fidelity, Readings
 from tome_core.bench.suites import Case
 
 RIGHT, MISSING = Score(("right", "right"), ()), Score(("right", "missing"), ())

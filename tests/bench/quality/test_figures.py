@@ -7,8 +7,7 @@ import pytest
 
 from tome_core.bench.clock import Spread
 from tome_core.bench.judge import ColourFit, Found, Score, ShapeFit
-from tome_core.bench.quality.figures import MethodFigures, Readings, method_figures
-from tome_core.bench.quality.readings import Fidelity
+from tome_core.bench.quality.figures import Fidelity, MethodFigures, Readings, method_figures
 
 EXTRA = (Found(ColourFit("red", 0.0, 0.0, 1.0), ShapeFit("square", 0.99, 0.1, 0.0, 0.5, 0.5, 0.3)),)
 RIGHT, LEAKED, MISSING = Score(("right", "right"), ()), Score(("right", "leaked"), ()), Score(("right", "missing"), ())

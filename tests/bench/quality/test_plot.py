@@ -8,10 +8,9 @@ from PIL import Image
 
 from tome_core.bench.clock import Spread
 from tome_core.bench.judge import Score
-from tome_core.bench.quality.figures import MethodFigures, Readings, method_figures
+from tome_core.bench.quality.figures import Fidelity, MethodFigures, Readings, method_figures
 from tome_core.bench.quality.gate import Gate
 from tome_core.bench.quality.plot import plot
-from tome_core.bench.quality.readings import Fidelity
 
 SCORES = [Score(("right", "right"), ()), Score(("leaked", "right"), ()), Score(("right", "missing"), ())]
 NEAR = [Fidelity(30.0, 0.9, 0.1, 0.01)] * 12

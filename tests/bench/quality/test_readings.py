@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tome_core.bench.drawing.sampling import Drawn
-from tome_core.bench.quality.readings import Reader
+from tome_core.bench.quality.figures import Reader
 from tome_core.bench.suites import Case
 from tome_core.demo import CHECKPOINT
 from tome_core.demo.contrastive import HEADS

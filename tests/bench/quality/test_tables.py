@@ -4,9 +4,8 @@ import pytest
 
 from tome_core.bench.clock import Spread
 from tome_core.bench.judge import Score
-from tome_core.bench.quality.figures import MethodFigures, Readings, method_figures
+from tome_core.bench.quality.figures import Fidelity, MethodFigures, Readings, method_figures
 from tome_core.bench.quality.gate import TESTS, Gate, GateOutcome
-from tome_core.bench.quality.readings import Fidelity
 from tome_core.bench.quality.tables import markdown
 
 PASSED = Gate(tuple(GateOutcome(test, 210, 0.9, None) for test in TESTS))

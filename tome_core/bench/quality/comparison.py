@@ -1,9 +1,10 @@
 """One comparison: the same cases drawn by every method, read beside the untouched pictures, and timed in turn."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import torch
@@ -14,11 +15,14 @@ from ..drawing.runner import Runner, key_of
 from ..methods.binding import Binding, count_listed
 from ..methods.controls import CONTROLS
 from ..suites import Case, Split, Suite
-from .figures import Readings
+from .figures import MethodFigures, Reader, Readings, Role, method_figures
 from .gate import PICTURES, Gate, missing_in_gate, run_gate
-from .readings import Reader
-from .report import Entry, QualityReport
+from .tables import markdown
 
+_STATISTICS: Final = {
+    "interval": "95 %, percentile bootstrap, 10,000 resamples of whole prompts",
+    "test": "paired permutation test: methods exchanged within prompts, 10,000 times, two-sided, uncorrected",
+}
 _LOGGER: Final = logging.getLogger(__name__)
 
 Progress = Callable[[int, str], AbstractContextManager[Any]]
@@ -47,6 +51,69 @@ class Request:
     def cases(self) -> list[Case]:
         """The pictures to make. Raises ValueError for more prompts than the suite has."""
         return self.suite.cases(self.split, self.prompts, self.seeds)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method and the part that it plays."""
+
+    method: Method
+    role: Role
+
+
+@dataclass(frozen=True)
+class QualityReport:
+    """Readings and times of every method, in the order of `entries`, the untouched pictures first.
+
+    setting: what was asked for and on what, as JSON-able values.
+    gate: None where no figure is of binding.
+    """
+
+    setting: Mapping[str, Any]
+    entries: Sequence[Entry]
+    cases: Sequence[Case]
+    readings: Sequence[Readings]
+    times: Sequence[Spread]
+    gate: Gate | None
+
+    @cached_property
+    def figures(self) -> list[MethodFigures]:
+        """The figures of every method."""
+        columns = zip(self.entries, self.readings, self.times, strict=True)
+        return [
+            method_figures(entry.method.name, entry.role, self.cases, readings, self.readings[0], time)
+            for entry, readings, time in columns
+        ]
+
+    @property
+    def title(self) -> str:
+        """What was compared on what, in one line."""
+        suite, settings = self.setting["suite"], self.setting["settings"]
+        name = suite["name"] if suite["split"] is None else f"{suite['name']}, {suite['split']}"
+        return (
+            f"{name}: {suite['prompts']} prompts x {suite['seeds']} seeds, "
+            f"{settings['size']} pixels, {settings['steps']} steps, weights {self.setting['model']['weights'][:8]}"
+        )
+
+    @cached_property
+    def text(self) -> str:
+        """The tables, what must be said beside them, and how they were made."""
+        untaught = self.setting["suite"]["untaught"]
+        limits = [f"The weights of this package were not taught {untaught}."] if untaught else []
+        if not self.setting["suite"]["judged"]:
+            limits.append("Nothing judges these pictures: whether they are better is for eyes to tell.")
+        how = f"Intervals: {_STATISTICS['interval']}. p: {_STATISTICS['test']}."
+        return "\n\n".join([self.title, markdown(self.figures, self.gate), *limits, how])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON-able values."""
+        fair = self.gate.passes if self.gate is not None and self.gate.outcomes else None  # None: nobody knows
+        return {
+            **self.setting,
+            "statistics": _STATISTICS,
+            "gate": None if self.gate is None else self.gate.as_dict(),
+            "methods": [figures.as_dict() | {"fair_bed": fair} for figures in self.figures],
+        }
 
 
 def compare(request: Request, progress: Progress) -> QualityReport:

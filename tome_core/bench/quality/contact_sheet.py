@@ -8,8 +8,8 @@ from PIL import Image
 
 from ..drawing.runner import Runner
 from ..sheet import Heading, draw_sheet
+from .comparison import QualityReport
 from .figures import Readings
-from .report import QualityReport
 
 MOST_ROWS: Final = 8
 

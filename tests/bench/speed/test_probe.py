@@ -2,7 +2,7 @@
 
 import torch
 
-from tome_core.bench.speed.memory import peak_memory
+from tome_core.bench.speed.probe import peak_memory
 
 CPU = torch.device("cpu")
 SIZE = 400  # bytes of a hundred float32
