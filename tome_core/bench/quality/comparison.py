@@ -21,7 +21,8 @@ from .tables import markdown
 
 _STATISTICS: Final = {
     "interval": "95 %, percentile bootstrap, 10,000 resamples of whole prompts",
-    "test": "paired permutation test: methods exchanged within prompts, 10,000 times or in all ways if fewer, two-sided, uncorrected",
+    "test": "paired permutation test: methods exchanged within prompts, 10,000 times or in all ways if fewer, "
+    "two-sided, uncorrected",
 }
 _LOGGER: Final = logging.getLogger(__name__)
 
