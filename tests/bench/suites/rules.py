@@ -7,7 +7,6 @@ stand in the order of their hashes, too: the first N of them are a fair sample.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from itertools import combinations, permutations, product
 from typing import Any, Final, TypeVar
 
@@ -57,9 +56,25 @@ def _suite(
     apart: bool = False,
     untaught: str = "",
 ) -> Suite:
-    empty = Suite(name, about, attribute, phrase, apart, untaught, {})
-    prompts = {split: _by_hash(Prompt(empty.sentence(kinds), kinds) for kinds in parts[split]) for split in SPLITS}
-    return replace(empty, parts={split: tuple(of_part[:MOST]) for split, of_part in prompts.items()})
+    def prompt(kinds: Kinds) -> Prompt:
+        attributes, shapes = zip(*kinds, strict=True)
+        shuffled = zip(attributes[1:] + attributes[:1], shapes, strict=True)
+        return Prompt(say(kinds), kinds, say(tuple(shuffled)))
+
+    def say(kinds: Kinds) -> str:
+        if apart:
+            return f"{join(f'a {shape}' for _, shape in kinds)} in {join(attribute for attribute, _ in kinds)}"
+        return join(phrase.format(attribute=attribute, shape=shape) for attribute, shape in kinds)
+
+    prompts = {split: _by_hash(map(prompt, parts[split])) for split in SPLITS}
+    frozen_parts = {split: tuple(of_part[:MOST]) for split, of_part in prompts.items()}
+    return Suite(name, about, attribute, phrase, untaught, frozen_parts)
+
+
+def join(phrases: Iterable[str]) -> str:
+    """Return phrases as one prompt: a, b and c."""
+    *before, last = phrases
+    return " and ".join(filter(None, [", ".join(before), last]))
 
 
 def _pairs(attributes: Iterable[str]) -> Parts:
@@ -94,14 +109,19 @@ def _orders(pairs: Iterable[tuple[Kind, Kind]]) -> Iterator[Kinds]:
 
 
 def _by_hash(items: Iterable[T]) -> list[T]:
-    return sorted(items, key=lambda item: hashlib.sha256(repr(item).encode()).digest())
+    return sorted(items, key=lambda item: hashlib.sha256(_in_words(item).encode()).digest())
+
+
+def _in_words(item: object) -> str:
+    """Return what is hashed; of prompts without the shuffled one, which came later."""
+    return f"Prompt(text={item.text!r}, wanted={item.wanted!r})" if isinstance(item, Prompt) else repr(item)
 
 
 def frozen(suite: Suite) -> str:
     """Return a suite as the text of its file, one prompt a line."""
-    names = ("name", "about", "attribute", "phrase", "apart", "untaught")
+    names = ("name", "about", "attribute", "phrase", "untaught")
     values: dict[str, Any] = {name: getattr(suite, name) for name in names}
-    values |= {split: [[prompt.text, prompt.wanted] for prompt in suite.parts[split]] for split in SPLITS}
+    values |= {split: [[prompt.text, prompt.wanted, prompt.shuffled] for prompt in suite.parts[split]] for split in SPLITS}
     lines = {split: [f"    {json.dumps(prompt)}" for prompt in values.pop(split)] for split in SPLITS}
     head = [f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in values.items()]
     parts = [

@@ -4,9 +4,9 @@ from itertools import combinations
 
 import pytest
 
-from tests.bench.suites.rules import frozen, make_suites
+from tests.bench.suites.rules import frozen, join, make_suites
 from tome_core.bench.suites import SPLITS, SUITES, Suite, load_suite, read_prompts
-from tome_core.bench.suites.suite import join, path_of
+from tome_core.bench.suites.suite import path_of
 from tome_core.demo import untaught_words
 from tome_core.demo.scene import COLOURS, HELD_OUT_PAIRS, SHAPES, held_out
 from tome_core.demo.train.recipe import CPU
@@ -37,7 +37,8 @@ def test_no_prompt_comes_twice(suite):
 
 def test_a_prompt_says_what_is_wanted_and_its_objects_differ_in_attribute_and_shape(suite):
     for prompt in (prompt for split in SPLITS for prompt in suite.parts[split]):
-        assert suite.apart or prompt.text == join([suite.say(kind) for kind in prompt.wanted])
+        phrases = [suite.phrase.format(attribute=attribute, shape=shape) for attribute, shape in prompt.wanted]
+        assert suite.name == "two-colours-apart" or prompt.text == join(phrases)
         attributes, shapes = zip(*prompt.wanted, strict=True)
         assert len(set(attributes)) == len(set(shapes)) == len(prompt.wanted)
         assert set(shapes) <= set(SHAPES)
@@ -74,7 +75,7 @@ def test_single_objects_are_all_taught_so_none_is_held_out():
 
 def test_a_suite_is_marked_untaught_exactly_where_its_words_its_order_or_its_number_of_objects_are(suite):
     prompts = suite.parts["seen"]
-    order = suite.apart and not any(stage.apart_share for stage in CPU.denoiser)
+    order = suite.name == "two-colours-apart" and not any(stage.apart_share for stage in CPU.denoiser)
     beyond = order or any(untaught_words(prompt.text) or len(prompt.wanted) > 2 for prompt in prompts)
     assert bool(suite.untaught) == beyond
 

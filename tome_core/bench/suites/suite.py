@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, cast, get_args
@@ -13,7 +13,6 @@ Split = Literal["seen", "held-out"]
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 SUITES: Final = ("single", "two-colours", "two-colours-apart", "three-objects", "object-binding")
 _FOLDER: Final = Path(__file__).parent
-_JUDGED: Final = ("colour",)
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,14 @@ def singles(count: int) -> list[Case]:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What to ask for, and what should come of it: each object's (attribute, shape), in the prompt's order.
+    """What to ask for, what should come of it, each object's (attribute, shape), and the attributes shuffled.
 
     Nothing is wanted of a prompt that is from a file of a user's.
     """
 
     text: str
     wanted: tuple[Kind, ...]
+    shuffled: str
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,7 @@ class Suite:
         name: one of `SUITES`.
         about: what its prompts have in common, in a few words.
         attribute: what binds to the objects: colour or accessory.
-        phrase: how one object is said, with {attribute} and {shape}.
-        apart: whether its prompts name all objects first and then all attributes, in the same order.
+        phrase: what asks for one object alone, with {attribute} and {shape}.
         untaught: what of it the weights that come with the package were never taught; empty where they were taught all.
         parts: prompts by split. No pair of objects of a held-out prompt comes in a seen one.
     """
@@ -72,14 +71,13 @@ class Suite:
     about: str
     attribute: str
     phrase: str
-    apart: bool
     untaught: str
     parts: Mapping[Split, tuple[Prompt, ...]]
 
     @property
     def judged(self) -> bool:
         """Whether the judge can read its attribute in a picture."""
-        return self.attribute in _JUDGED
+        return self.attribute == "colour"
 
     @property
     def is_file(self) -> bool:
@@ -105,32 +103,9 @@ class Suite:
         return [self._case(prompt, number) for prompt in part[:prompts] for number in range(seeds)]
 
     def _case(self, prompt: Prompt, number: int) -> Case:
-        attributes = [attribute for attribute, _ in prompt.wanted]
-        shapes = [shape for _, shape in prompt.wanted]
-        moved = list(zip(attributes[1:] + attributes[:1], shapes, strict=True))
-        digest = hashlib.sha256(f"{prompt.text}|{number}".encode()).digest()
-        return Case(
-            prompt.wanted,
-            prompt.text,
-            int.from_bytes(digest[:4], "big"),
-            tuple(self.say(kind) for kind in prompt.wanted),
-            self.sentence(moved) if prompt.wanted else prompt.text,
-        )
-
-    def sentence(self, kinds: Sequence[Kind]) -> str:
-        """Return the prompt that asks for some objects."""
-        if not self.apart:
-            return join([self.say(kind) for kind in kinds])
-        return f"{join([f'a {shape}' for _, shape in kinds])} in {join([attribute for attribute, _ in kinds])}"
-
-    def say(self, kind: Kind) -> str:
-        """Return the phrase of one object."""
-        return self.phrase.format(attribute=kind[0], shape=kind[1])
-
-
-def join(phrases: Sequence[str]) -> str:
-    """Return phrases as one prompt: a, b and c."""
-    return " and ".join(filter(None, [", ".join(phrases[:-1]), phrases[-1]]))
+        seed = int.from_bytes(hashlib.sha256(f"{prompt.text}|{number}".encode()).digest()[:4], "big")
+        phrases = tuple(self.phrase.format(attribute=attribute, shape=shape) for attribute, shape in prompt.wanted)
+        return Case(prompt.wanted, prompt.text, seed, phrases, prompt.shuffled)
 
 
 def load_suite(name: str) -> Suite:
@@ -139,7 +114,7 @@ def load_suite(name: str) -> Suite:
         raise ValueError(f"suite must be one of {', '.join(SUITES)}, got {name!r}")
     values = json.loads(path_of(name).read_text("utf-8"))
     parts: dict[Split, tuple[Prompt, ...]] = {
-        split: tuple(_prompt(text, wanted) for text, wanted in values.pop(split)) for split in SPLITS
+        split: tuple(_prompt(*prompt) for prompt in values.pop(split)) for split in SPLITS
     }
     return Suite(**values, parts=parts)
 
@@ -159,9 +134,9 @@ def read_prompts(path: Path) -> Suite:
     texts = dict.fromkeys(line.strip() for line in lines if line.strip())
     if not texts:
         raise ValueError(f"prompts file must hold a prompt a line, got none in {path.name}")
-    parts: dict[Split, tuple[Prompt, ...]] = {"seen": (), "held-out": tuple(Prompt(text, ()) for text in texts)}
+    parts: dict[Split, tuple[Prompt, ...]] = {"seen": (), "held-out": tuple(Prompt(text, (), text) for text in texts)}
     attribute = "attributes of prompts from a file"
-    return Suite(path.name, "prompts of a file", attribute, phrase="", apart=False, untaught="", parts=parts)
+    return Suite(path.name, "prompts of a file", attribute, phrase="", untaught="", parts=parts)
 
 
 def path_of(name: str) -> Path:
@@ -169,5 +144,5 @@ def path_of(name: str) -> Path:
     return _FOLDER / f"{name}.json"
 
 
-def _prompt(text: str, wanted: list[list[str]]) -> Prompt:
-    return Prompt(text, tuple(cast(Kind, tuple(kind)) for kind in wanted))
+def _prompt(text: str, wanted: list[list[str]], shuffled: str) -> Prompt:
+    return Prompt(text, tuple(cast(Kind, tuple(kind)) for kind in wanted), shuffled)
