@@ -10,8 +10,8 @@ import torch
 from tome_core.bench.clock import Clock, Seconds, Spread
 from tome_core.bench.drawing.method import Method
 from tome_core.bench.drawing.sampling import Drawn, Settings
-from tome_core.bench.quality.comparison import Entry, _time
-from tome_core.bench.suites import Case
+from tome_core.bench.quality.comparison import QualityComparison
+from tome_core.bench.suites import Case, load_suite
 
 
 class Watch(Clock):
@@ -49,8 +49,8 @@ def watch() -> Watch:
 
 
 def time(runner, watch: Watch, machine: dict[str, Any], *methods: Method) -> list[Spread]:
-    case = Case((("red", "square"),), "a red square", 0)
-    return _time([Entry(method, "method") for method in methods], case, runner, 3, watch, machine, lambda count: None)
+    comparison = QualityComparison([], load_suite("single"), "seen", 1, 1, runner)
+    return comparison.time(methods, watch, machine, lambda count: None)
 
 
 def test_ratios_are_to_the_first_method_of_the_same_round_and_methods_take_turns(runner, watch):

@@ -17,7 +17,7 @@ def test_what_lives_at_the_same_time_adds_up_and_what_is_gone_does_not():
         third = second * 2  # two of them live
         del second
         torch.cat([third, third])  # three sizes
-    assert peak.bytes == 3 * SIZE
+    assert peak() == 3 * SIZE
 
 
 def test_views_and_what_is_done_in_place_take_nothing():
@@ -25,17 +25,17 @@ def test_views_and_what_is_done_in_place_take_nothing():
     with peak_memory(CPU) as peak:
         x.view(10, 10)[1:].add_(1)
         x.reshape(-1).relu_()
-    assert peak.bytes == 0
+    assert peak() == 0
 
 
 def test_what_was_there_before_does_not_count():
     x = [torch.zeros(100) for _ in range(5)]
     with peak_memory(CPU) as peak:
         x[0] = x[1] + x[2]
-    assert peak.bytes == SIZE
+    assert peak() == SIZE
     with peak_memory(CPU) as again:
         del x[0]
-    assert again.bytes == 0
+    assert again() == 0
 
 
 def test_a_cuda_device_tells_its_own_peak_beyond_what_was_there(monkeypatch):
@@ -46,4 +46,4 @@ def test_a_cuda_device_tells_its_own_peak_beyond_what_was_there(monkeypatch):
     device = torch.device("cuda", 0)
     with peak_memory(device) as peak:
         assert reset == [device]
-    assert peak.bytes == 700
+    assert peak() == 700

@@ -121,7 +121,9 @@ def frozen(suite: Suite) -> str:
     """Return a suite as the text of its file, one prompt a line."""
     names = ("name", "about", "attribute", "phrase", "untaught")
     values: dict[str, Any] = {name: getattr(suite, name) for name in names}
-    values |= {split: [[prompt.text, prompt.wanted, prompt.shuffled] for prompt in suite.parts[split]] for split in SPLITS}
+    values |= {
+        split: [[prompt.text, prompt.wanted, prompt.shuffled] for prompt in suite.parts[split]] for split in SPLITS
+    }
     lines = {split: [f"    {json.dumps(prompt)}" for prompt in values.pop(split)] for split in SPLITS}
     head = [f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in values.items()]
     parts = [

@@ -21,19 +21,12 @@ _CONFIGS: Final = hashlib.sha256(json.dumps(CONFIGS, sort_keys=True).encode()).h
 
 @dataclass(frozen=True)
 class PictureModel:
-    """The demo model, or a checkpoint of the user's, with the device and the type of numbers that it runs in.
+    """The demo model, or a checkpoint of the user's, and what it runs in. It is sent to other processes."""
 
-    It is sent to other processes.
-
-    Attributes:
-        path: the file of weights; of a checkpoint it may be a diffusers folder.
-        is_demo: whether these are weights of the demo model, whose pictures the judge can read.
-    """
-
-    path: Path = CHECKPOINT
+    path: Path = CHECKPOINT  # the file of weights; of a checkpoint it may be a diffusers folder
     device: str = "cpu"
     dtype: str = "float32"
-    is_demo: bool = True
+    is_demo: bool = True  # whether these are weights of the demo model, whose pictures the judge can read
 
     def open(self) -> Any:
         """Return the pipeline, the same one at every call in a process. Raises `CheckpointError`."""

@@ -4,7 +4,7 @@ import hashlib
 import json
 import signal
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -29,17 +29,12 @@ all of its cases: a run that was killed goes on with the very batches it would h
 
 @dataclass(frozen=True)
 class Runner:
-    """Draws with one model and its settings, and keeps the pictures in a folder.
-
-    Attributes:
-        processes: how many draw at once, of one thread each; with 1 the pictures are drawn in this one.
-        batch: pictures denoised together.
-    """
+    """Draws with one model and its settings, and keeps the pictures in a folder."""
 
     model: PictureModel
     settings: Settings
     folder: Path
-    processes: int = 1
+    processes: int = 1  # that draw at once, of one thread each; 1 is this process
     batch: int = BATCH
 
     def key(self, method: Method, cases: Sequence[Case]) -> str:
@@ -59,7 +54,11 @@ class Runner:
         An interrupt loses no more than the batches in work. Raises `UserError` where pictures cannot be kept.
         """
         try:
-            for drawn in self._run([self._job(method, batch) for batch in self.missing(method, cases)]):
+            jobs = [self._job(method, batch) for batch in self.missing(method, cases)]
+            keep = _keep if self.processes == 1 else _keep_alone
+            options: Any = {"return_as": "generator_unordered", "batch_size": 1}
+            parallel: Any = Parallel(self.processes, **options)
+            for drawn in parallel(delayed(keep)(self._kept, job) for job in jobs):
                 on_drawn(drawn)
         except BrokenExecutor as error:
             reason = "a process that draws was ended, perhaps for want of memory; fewer --processes take less"
@@ -92,14 +91,6 @@ class Runner:
 
     def _job(self, method: Method, batch: Sequence[Case]) -> tuple[Any, ...]:
         return self.key(method, batch), method, batch, self.model, self.settings
-
-    def _run(self, jobs: Sequence[tuple[Any, ...]]) -> Iterable[int]:
-        """Yield the number of pictures of each batch as soon as it is kept."""
-        if self.processes == 1:
-            return (_keep(self._kept, job) for job in jobs)
-        options: Any = {"return_as": "generator_unordered", "batch_size": 1}
-        parallel: Any = Parallel(self.processes, **options)
-        return parallel(delayed(_keep_alone)(self._kept, job) for job in jobs)
 
 
 def key_of(values: Mapping[str, Any]) -> str:

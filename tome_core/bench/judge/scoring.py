@@ -66,16 +66,15 @@ class Score:
     @property
     def unsure(self) -> bool:
         """Whether the judge was unsure of the colour or shape of any object, wanted or extra."""
-        doubtful = any(UNSURE in (found.colour, found.shape) for found in self.extra)
-        return doubtful or any(fate.startswith("unsure") for fate in self.fates)
+        is_extra_unsure = any(UNSURE in (found.colour, found.shape) for found in self.extra)
+        return is_extra_unsure or any(fate.startswith("unsure") for fate in self.fates)
 
 
 def score(objects: Sequence[Found], wanted: Sequence[Kind]) -> Score:
     """Compare the objects that the judge found with the wanted ones, each a (colour, shape).
 
-    Every object stands for at most one wanted one and the reading that favours the picture counts: exact matches
-    first, then objects of the right shape and unsure colour, of the right shape in any colour, and last those of
-    unsure shape. What is left over is extra, so a second red square is extra even where two reds were to be expected.
+    Every object stands for at most one wanted one, and the reading that favours the picture counts, as `_MATCHES` has
+    them. What is left over is extra, so a second red square is extra even where two reds were to be expected.
 
     Raises ValueError when nothing is wanted.
     """

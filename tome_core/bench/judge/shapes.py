@@ -14,20 +14,15 @@ MOST_STRAY: Final = 0.04
 """Most that the silhouette's edge may stray from the shape's on average, as a fraction of the object's `size`.
 
 It keeps out the diamond (0.046 from a circle), the oblong of 1.3 to 1 (0.050 from a square) and the ring (0.060 from a
-circle). Overlap itself has no such common limit: an edge that strays equally far costs a star more overlap than a
-circle, because a star has more edge for its area.
+circle). Overlap itself has no such common limit, since a star has more edge for its area than a circle.
 """
-
 MOST_RATIO: Final = 0.72
 """Most that the best shape's overlap may lack of 1, as a fraction of what the second best's lacks.
 
 This and `MOST_STRAY` were set by 200 pictures of earlier weights that a person labelled blind
 (benchmarks/labels/demo-2026-11-21.json): judge and person agree on 189 of them, with 2/3 on 185, with 2/3 and a stray
-of 0.035 on 181. The judge accepts the same 4 that the person does not in all three: what the stricter ones refuse are
-squares with slanted sides, which overlap a circle well. At 0.8 they agree on 192, but then one random polygon in twenty
-passes for a shape.
+of 0.035 on 181; at 0.8 they agree on 192, but then one random polygon in twenty passes for a shape.
 """
-
 MOST_CUT: Final = 0.25
 """Most of the picture's border, one side's worth, that an object may cover; more of it and nobody sees its shape."""
 
@@ -65,13 +60,6 @@ class ShapeFit:
         return self.nearest if sure else UNSURE
 
 
-@dataclass(frozen=True)
-class _Templates:
-    shapes: tuple[str, ...]  # the shape of each row
-    cover: Floats  # [T, GRID * GRID]
-    area: Floats  # [T], in cells
-
-
 def fit_shape(cover: Floats) -> ShapeFit:
     """Compare a silhouette, given as each pixel's covered share [S, S], with the taught shapes."""
     side = len(cover)
@@ -92,10 +80,10 @@ def _overlaps(cover: Floats, area: float) -> dict[str, float]:
 
     The area is given because it may reach beyond the grid.
     """
-    templates = _templates()
-    shared = np.minimum(templates.cover, cover).sum(axis=1)
+    shapes, covers, areas = _templates()
+    shared = np.minimum(covers, cover).sum(axis=1)
     best = dict.fromkeys(SHAPES, 0.0)
-    for shape, overlap in zip(templates.shapes, (shared / (templates.area + area - shared)).tolist(), strict=True):
+    for shape, overlap in zip(shapes, (shared / (areas + area - shared)).tolist(), strict=True):
         best[shape] = max(best[shape], overlap)
     return best
 
@@ -109,14 +97,15 @@ def _averages(pixels: int, centre: float, reach: float) -> Floats:
 
 
 @lru_cache(maxsize=1)
-def _templates() -> _Templates:
+def _templates() -> tuple[list[str], Floats, Floats]:
+    """Return the shape of each of T templates, what it covers, [T, GRID * GRID], and its area in cells, [T]."""
     poses = [
         (shape, float(angle), scale, shift)
         for shape in SHAPES
         for angle, scale, shift in product(ANGLES if shape != "circle" else (0.0,), SCALES, SHIFTS)
     ]
     cover = np.stack([_draw(*pose).ravel() for pose in poses])
-    return _Templates(tuple(pose[0] for pose in poses), cover, cover.sum(axis=1))
+    return [pose[0] for pose in poses], cover, cover.sum(axis=1)
 
 
 def _draw(shape: str, angle: float, scale: float, shift: tuple[float, float]) -> Floats:

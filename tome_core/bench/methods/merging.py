@@ -21,17 +21,11 @@ from ..suites import Case
 
 @dataclass(frozen=True)
 class Merging(Method):
-    """One way to run a denoiser.
+    """One way to run a denoiser."""
 
-    Attributes:
-        kind: what is before the colon.
-        config: what to merge, which comes of the next three on a family of models.
-        given: the settings that were named, but for preset and strength.
-    """
-
-    kind: str
-    config: SpeedConfig
-    given: tuple[tuple[str, Any], ...] = ()
+    kind: str  # what is before the colon
+    config: SpeedConfig  # what to merge, which comes of the next three on a family of models
+    given: tuple[tuple[str, Any], ...] = ()  # the settings that were named beside preset and strength
     preset: str | None = None
     strength: float | None = None
 

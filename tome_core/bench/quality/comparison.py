@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 
@@ -30,32 +30,7 @@ Progress = Callable[[int, str], AbstractContextManager[Any]]
 """From a number of steps and what they are to a bar whose `update(steps)` moves it on."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What to compare: methods beside the untouched pictures, on so many pictures of the first prompts of a suite."""
-
-    methods: Sequence[Method]
-    suite: Suite
-    split: Split
-    prompts: int
-    seeds: int
-    runner: Runner
-    rounds: int = 3  # of timing
-    with_gate: bool = True  # where there are binding figures
-
-    @property
-    def is_judged(self) -> bool:
-        """Whether the judge reads the pictures."""
-        return self.suite.judged and self.runner.model.is_demo
-
-    @property
-    def cases(self) -> list[Case]:
-        """The pictures to make. Raises ValueError for more prompts than the suite has."""
-        return self.suite.cases(self.split, self.prompts, self.seeds)
-
-
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A method and the part that it plays."""
 
     method: Method
@@ -64,18 +39,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class QualityReport:
-    """Readings and times of every method, in the order of `entries`, the untouched pictures first.
+    """Readings and times of every method, in the order of `entries`, the untouched pictures first."""
 
-    setting: what was asked for and on what, as JSON-able values.
-    gate: None where no figure is of binding.
-    """
-
-    setting: Mapping[str, Any]
+    setting: Mapping[str, Any]  # what was asked for and on what, as JSON-able values
     entries: Sequence[Entry]
     cases: Sequence[Case]
     readings: Sequence[Readings]
     times: Sequence[Spread]
-    gate: Gate | None
+    gate: Gate | None  # None where no figure is of binding
 
     @cached_property
     def figures(self) -> list[MethodFigures]:
@@ -117,124 +88,121 @@ class QualityReport:
         }
 
 
-def compare(request: Request, progress: Progress) -> QualityReport:
-    """Try each method in one step, draw what is missing, read all of it, and time the methods.
+@dataclass(frozen=True)
+class QualityComparison:
+    """What to compare: methods beside the untouched pictures, on so many pictures of the first prompts of a suite."""
 
-    An interrupt loses no more than the batches in work. Raises `UserError` for what a user can put right.
-    """
-    runner, cases, model = request.runner, request.cases, request.runner.model
-    reader = Reader(model.path if model.is_demo else None, judged=request.is_judged)
-    entries, left_out = _line_up(request, cases)
-    binds = request.suite.binds and request.is_judged
-    gate = _draw(entries, cases, runner, PICTURES if binds and request.with_gate else 0, progress)
-    with progress(len(entries) * len(cases), "reading") as bar:
-        readings = [_read(entry, cases, runner, reader, bar.update) for entry in entries]
-    device = torch.device(model.device)
-    machine, clock = describe(device), Clock(device)
-    with progress(len(entries) * request.rounds, "timing") as bar:
-        times = _time(entries, cases[0], runner, request.rounds, clock, machine, bar.update)
-    setting = {"machine": machine, "clock": clock.name, **_setting(request), "left_out": left_out}
-    setting |= _count_groups(request.methods, cases)
-    return QualityReport(setting, entries, cases, readings, times, gate if binds else None)
+    methods: Sequence[Method]
+    suite: Suite
+    split: Split
+    prompts: int
+    seeds: int
+    runner: Runner
+    rounds: int = 3  # of timing
+    with_gate: bool = True  # where there are binding figures
 
+    @cached_property
+    def cases(self) -> list[Case]:
+        """The pictures to make. Raises ValueError for more prompts than the suite has."""
+        return self.suite.cases(self.split, self.prompts, self.seeds)
 
-def _line_up(request: Request, cases: Sequence[Case]) -> tuple[list[Entry], list[dict[str, str]]]:
-    """Return who takes part, after one step of each, and what was left out and why."""
-    entries, left_out = [Entry(BASELINE, "baseline")], []
-    if request.suite.binds and request.runner.model.is_demo:
-        entries += [Entry(control, "control") for control in CONTROLS]
-    pipeline = request.runner.model.open()
-    for method in request.methods:
-        fitted = method.fitted(pipeline.unet)
-        try:
-            for sentence in fitted.try_out(pipeline, cases, request.runner.settings):
-                _LOGGER.warning("%s: %s", method.name, sentence)
-            entries.append(Entry(fitted, "method"))
-        except LeftOutError as reason:
-            left_out.append({"method": method.name, "reason": str(reason)})
-            _LOGGER.warning("%s is left out: %s", method.name, reason)
-    return entries, left_out
+    @property
+    def is_judged(self) -> bool:
+        """Whether the judge reads the pictures."""
+        return self.suite.judged and self.runner.model.is_demo
 
+    def measure(self, progress: Progress) -> QualityReport:
+        """Try each method in one step, draw what is missing, read all of it, and time the methods.
 
-def _draw(
-    entries: Sequence[Entry], cases: Sequence[Case], runner: Runner, gate_pictures: int, progress: Progress
-) -> Gate:
-    """Draw what is missing for the comparison and for the gate, and return the gate's outcome."""
-    total = sum(len(batch) for entry in entries for batch in runner.missing(entry.method, cases))
-    total += missing_in_gate(runner, gate_pictures) if gate_pictures else 0
-    with progress(total, "drawing") as bar:
-        for entry in entries:
-            runner.draw(entry.method, cases, bar.update)
-        return run_gate(runner, gate_pictures, bar.update) if gate_pictures else Gate(())
+        An interrupt loses no more than the batches in work. Raises `UserError` for what a user can put right.
+        """
+        model = self.runner.model
+        reader = Reader(model.path if model.is_demo else None, judged=self.is_judged)
+        entries, left_out = self._line_up()
+        binds = self.suite.binds and self.is_judged
+        gate = self._draw(entries, PICTURES if binds and self.with_gate else 0, progress)
+        with progress(len(entries) * len(self.cases), "reading") as bar:
+            readings = [self._read(entry, reader, bar.update) for entry in entries]
+        clock, machine = Clock(torch.device(model.device)), describe(torch.device(model.device))
+        with progress(len(entries) * self.rounds, "timing") as bar:
+            times = self.time([entry.method for entry in entries], clock, machine, bar.update)
+        setting = {"machine": machine, "clock": clock.name, "left_out": left_out, **self._setting()}
+        return QualityReport(setting, entries, self.cases, readings, times, gate if binds else None)
 
+    def _line_up(self) -> tuple[list[Entry], list[dict[str, str]]]:
+        """Return who takes part, after one step of each, and what was left out and why."""
+        entries, left_out = [Entry(BASELINE, "baseline")], []
+        if self.suite.binds and self.runner.model.is_demo:
+            entries += [Entry(control, "control") for control in CONTROLS]
+        pipeline = self.runner.model.open()
+        for method in self.methods:
+            fitted = method.fitted(pipeline.unet)
+            try:
+                for sentence in fitted.try_out(pipeline, self.cases, self.runner.settings):
+                    _LOGGER.warning("%s: %s", method.name, sentence)
+                entries.append(Entry(fitted, "method"))
+            except LeftOutError as reason:
+                left_out.append({"method": method.name, "reason": str(reason)})
+                _LOGGER.warning("%s is left out: %s", method.name, reason)
+        return entries, left_out
 
-def _read(
-    entry: Entry, cases: Sequence[Case], runner: Runner, reader: Reader, on_read: Callable[[int], object]
-) -> Readings:
-    """Return what is read off a method's pictures, each beside the untouched one."""
-    scores, fidelities = [], []
-    pictures = zip(cases, runner.load(entry.method, cases), runner.load(BASELINE, cases), strict=True)
-    for case, drawn, untouched in pictures:
-        scores.append(reader.score(case, drawn))
-        if entry.role != "baseline":
-            fidelities.append(reader.fidelity(drawn, untouched))
-        on_read(1)
-    return Readings([score for score in scores if score is not None], fidelities)
+    def _draw(self, entries: Sequence[Entry], gate_pictures: int, progress: Progress) -> Gate:
+        """Draw what is missing for the comparison and for the gate, and return the gate's outcome."""
+        total = sum(len(batch) for entry in entries for batch in self.runner.missing(entry.method, self.cases))
+        total += missing_in_gate(self.runner, gate_pictures) if gate_pictures else 0
+        with progress(total, "drawing") as bar:
+            for entry in entries:
+                self.runner.draw(entry.method, self.cases, bar.update)
+            return run_gate(self.runner, gate_pictures, bar.update) if gate_pictures else Gate(())
 
+    def _read(self, entry: Entry, reader: Reader, on_read: Callable[[int], object]) -> Readings:
+        """Return what is read off a method's pictures, each beside the untouched one."""
+        scores, fidelities = [], []
+        pictures = (self.runner.load(method, self.cases) for method in (entry.method, BASELINE))
+        for case, drawn, untouched in zip(self.cases, *pictures, strict=True):
+            scores.append(reader.score(case, drawn))
+            if entry.role != "baseline":
+                fidelities.append(reader.fidelity(drawn, untouched))
+            on_read(1)
+        return Readings([score for score in scores if score is not None], fidelities)
 
-def _time(
-    entries: Sequence[Entry],
-    case: Case,
-    runner: Runner,
-    rounds: int,
-    clock: Clock,
-    machine: dict[str, Any],
-    on_drawn: Callable[[int], object],
-) -> list[Spread]:
-    """Return each method's time for one picture over that of the first method, from some rounds.
+    def time(
+        self, methods: Sequence[Method], clock: Clock, machine: dict[str, Any], on_drawn: Callable[[int], object]
+    ) -> list[Spread]:
+        """Return each method's time for one picture over that of the first method, from some rounds.
 
-    The same methods, settings and machine are timed once for a number of rounds, so that a table stays.
-    """
-    methods = [entry.method for entry in entries]
+        The same methods, settings and machine are timed once for a number of rounds, so that a table stays.
+        """
+        runner, case = self.runner, self.cases[0]
 
-    def seconds(method: Method) -> float:
-        pipeline, start = runner.model.open(), clock()
-        method.draw(pipeline, [case], runner.settings)
-        on_drawn(1)
-        return clock.figure(clock() - start)
+        def seconds(method: Method) -> float:
+            pipeline, start = runner.model.open(), clock()
+            method.draw(pipeline, [case], runner.settings)
+            on_drawn(1)
+            return clock.figure(clock() - start)
 
-    def ratios() -> list[list[float]]:
-        times = [[seconds(method) for method in methods] for _ in range(rounds)]
-        return [[row[i] / row[0] for row in times] for i in range(len(methods))]
+        def ratios() -> list[list[float]]:
+            times = [[seconds(method) for method in methods] for _ in range(self.rounds)]
+            return [[row[i] / row[0] for row in times] for i in range(len(methods))]
 
-    what = {"model": runner.model.identity, "settings": asdict(runner.settings), "machine": machine}
-    what |= {"case": asdict(case), "rounds": rounds, "methods": [method.identity for method in methods]}
-    return [Spread.of(row) for row in runner.remember(key_of(what), ratios)]
+        what = {"model": runner.model.identity, "settings": asdict(runner.settings), "machine": machine}
+        what |= {"case": asdict(case), "rounds": self.rounds, "methods": [method.identity for method in methods]}
+        return [Spread.of(row) for row in runner.remember(key_of(what), ratios)]
 
-
-def _setting(request: Request) -> dict[str, Any]:
-    """Return what was asked for and on what, as JSON-able values."""
-    suite, model = request.suite, request.runner.model
-    about = {name: getattr(suite, name) for name in ("name", "about", "attribute", "untaught")}
-    return {
-        "model": {"checkpoint": model.path.name, **model.identity},
-        "settings": asdict(request.runner.settings),
-        "suite": {
-            **about,
-            "judged": request.is_judged,
-            "split": None if suite.is_file else request.split,
-            "prompts": request.prompts,
-            "seeds": request.seeds,
-        },
-    }
-
-
-def _count_groups(methods: Sequence[Method], cases: Sequence[Case]) -> dict[str, int]:
-    """Return in how many prompts the suite, and no parser, says what binding binds; say so where there are any."""
-    if not any(isinstance(method, Binding) and method.config is not None for method in methods):
-        return {}
-    listed, prompts = count_listed(cases)
-    if listed:
-        sentence = "the groups of %d of %d prompts are listed by their suite: the parser reads these otherwise"
-        _LOGGER.warning(sentence, listed, prompts)
-    return {"listed_prompts": listed}
+    def _setting(self) -> dict[str, Any]:
+        """Return what was asked for, as JSON-able values; say in how many prompts no parser says what binding binds."""
+        suite, model = self.suite, self.runner.model
+        about = {name: getattr(suite, name) for name in ("name", "about", "attribute", "untaught")}
+        asked = {"split": None if suite.is_file else self.split, "prompts": self.prompts, "seeds": self.seeds}
+        setting = {
+            "model": {"checkpoint": model.path.name, **model.identity},
+            "settings": asdict(self.runner.settings),
+            "suite": {**about, "judged": self.is_judged, **asked},
+        }
+        if not any(isinstance(method, Binding) and method.config is not None for method in self.methods):
+            return setting
+        listed, prompts = count_listed(self.cases)
+        if listed:
+            sentence = "the groups of %d of %d prompts are listed by their suite: the parser reads these otherwise"
+            _LOGGER.warning(sentence, listed, prompts)
+        return setting | {"listed_prompts": listed}

@@ -7,7 +7,7 @@ alone, and from the sum of the attribute's and the noun's row, the attribute mus
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,7 @@ PICTURES: Final = 210
 """Pictures of each test: every colour and shape seven times."""
 
 
-@dataclass(frozen=True)
-class PictureTest:
+class PictureTest(NamedTuple):
     """One of the three: which rows are seen, how often the attribute must appear, and how often it did in the paper."""
 
     method: SeenRows

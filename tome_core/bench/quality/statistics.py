@@ -20,10 +20,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Tally:
-    """A figure as a ratio of sums: `over[p]` of `of[p]` for each prompt p, such as right pictures of all pictures.
-
-    Means are the case of which `of` counts pictures; binding error given presence has the present ones there.
-    """
+    """A figure as a ratio of sums: `over[p]` of `of[p]` for each prompt p, such as right pictures of all pictures."""
 
     over: Floats  # [P]
     of: Floats  # [P]
@@ -44,11 +41,11 @@ class Difference:
 
 
 def interval(tally: Tally, *, seed: int = 0) -> Interval | None:
-    """Return the percentile bootstrap interval of a figure, over prompts (Efron and Tibshirani 1993, chapter 13).
+    """Return the percentile bootstrap interval of a figure (Efron and Tibshirani 1993, chapter 13).
 
-    Prompts are the clusters that are drawn with replacement, with all of their pictures (Davison and Hinkley 1997,
-    section 3.8). None with fewer than two prompts, or where a resample in twenty leaves the figure undefined. Where
-    every picture agrees the interval has no width, although the truth may be elsewhere.
+    Prompts are drawn with replacement, with all of their pictures (Davison and Hinkley 1997, section 3.8). None with
+    fewer than two prompts, or where a resample in twenty leaves the figure undefined. Where every picture agrees the
+    interval has no width, although the truth may be elsewhere.
     """
     return _bootstrap(_ratio, tally.over, tally.of, seed=seed)
 
@@ -56,11 +53,9 @@ def interval(tally: Tally, *, seed: int = 0) -> Interval | None:
 def compare(tally: Tally, baseline: Tally, *, seed: int = 0) -> Difference:
     """Return the difference of two figures of the same prompts, its bootstrap interval and its p-value.
 
-    The interval resamples prompts with the pictures of both. The test is the paired permutation test: under the null
-    hypothesis the labels of the two methods may be exchanged within any prompt. For figures that are means over
-    equally many pictures this flips the signs of the differences by prompt (Fisher 1935; Good 2005, section 3.7).
-    Two-sided; over all exchanges where they are no more than 10,000, else over as many random ones, the observed one
-    counted (Phipson and Smyth 2010), so that p is at least 1 / 10,001.
+    The interval resamples prompts with the pictures of both. The paired permutation test exchanges the methods within
+    prompts (Fisher 1935; Good 2005, section 3.7): two-sided, over all exchanges where they are no more than 10,000,
+    else over as many random ones and the observed one (Phipson and Smyth 2010), so that p is at least 1 / 10,001.
 
     Raises ValueError for different numbers of prompts.
     """
@@ -77,7 +72,6 @@ class _Draws(np.random.Generator):
     """scipy's resampling, on the random numbers on which the recorded tables rest, which so stay as they are."""
 
     def integers(self, low: Any, high: Any = None, size: Any = None, **_: Any) -> Any:
-        """Return for each resample [R, P] the prompts that it draws, in their order."""
         counts = self.multinomial(high, np.full(high, 1 / high), size=size[0])
         return np.repeat(np.tile(np.arange(high), size[0]), counts.ravel()).reshape(size)
 

@@ -32,18 +32,13 @@ class SpeedResults:
 
 @dataclass(frozen=True)
 class SpeedComparison:
-    """What to time: methods, of which the first is the untouched model, and how.
-
-    Attributes:
-        call: one call of the denoiser, always the same.
-        with_ceilings: whether each of ours is timed also with a merge that costs nothing.
-    """
+    """What to time, and how."""
 
     unet: Any
-    call: Callable[[], Tensor]
-    methods: Sequence[Merging]
+    call: Callable[[], Tensor]  # one call of the denoiser, always the same
+    methods: Sequence[Merging]  # the first is the untouched model
     rounds: int
-    with_ceilings: bool
+    with_ceilings: bool  # whether each of ours is timed also with a merge that costs nothing
     clock: Clock
 
     @cached_property
@@ -59,10 +54,7 @@ class SpeedComparison:
         return 1 + ways * (1 + self.rounds) + len(self.ceilings) * self.rounds
 
     def measure(self, on_call: Callable[[], object]) -> SpeedResults:
-        """Return the results; an interrupt ends the timing and keeps the whole rounds, or is raised before the first.
-
-        Whatever fails in the model under another package's method leaves that method out.
-        """
+        """Return the results; an interrupt keeps the whole rounds, and is raised where there is none."""
         left_out: list[dict[str, str]] = []
         probes: dict[Merging, Probe] = {}
         self.call()  # the first one takes memory that libraries keep
@@ -80,7 +72,11 @@ class SpeedComparison:
         overheads: dict[Merging, float] = {}
         try:
             for method in self.ceilings if is_whole else ():
-                overheads[method] = median(self._overhead(method, on_call) for _ in range(self.rounds))
+                shares = []
+                for _ in range(self.rounds):
+                    shares.append(overhead(self.unet, method.config, self.call, self.clock))
+                    on_call()
+                overheads[method] = median(shares)
         except KeyboardInterrupt:
             is_whole = False
         return SpeedResults(self._results(probes, times, overheads), left_out, is_whole)
@@ -88,11 +84,6 @@ class SpeedComparison:
     def _observe(self, method: Merging) -> Probe:
         with method.on(self.unet), leaving_out() if isinstance(method, Tomesd) else nullcontext():
             return probe(self.unet, self.call)
-
-    def _overhead(self, method: Merging, on_call: Callable[[], object]) -> float:
-        share = overhead(self.unet, method.config, self.call, self.clock)
-        on_call()
-        return share
 
     def _results(
         self, probes: dict[Merging, Probe], times: dict[Merging, list[Seconds]], overheads: dict[Merging, float]

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,6 @@ from ..clock import Clock
 from ..methods.merging import Merging, merge
 from ..methods.reading import OURS
 from ..suites import Case
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Ceiling(Merging):
@@ -82,12 +79,12 @@ def overhead(unet: nn.Module, config: SpeedConfig, call: Callable[[], object], c
     """Return the share of one merged call's time that goes into matching, merging and unmerging its tokens.
 
     Not counted are the features that are matched on, and what is added back to tokens around a whole block or stack.
-    The call begins a run of its own, so that it reuses no plan of an earlier step, whatever the config's refresh says.
+    The call begins a run of its own and reuses no plan of an earlier step, whatever the config's refresh says.
     """
     spent = 0.0
 
-    def timed(function: Callable[P, T]) -> Callable[P, T]:
-        def run(*args: P.args, **kwargs: P.kwargs) -> T:
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
             nonlocal spent
             start = clock()
             result = function(*args, **kwargs)

@@ -23,19 +23,12 @@ _TO_K: Final = Argument("input", 0)  # of the layer that makes the keys of an at
 
 @dataclass(frozen=True)
 class Probe:
-    """One observed call.
+    """One observed call."""
 
-    Attributes:
-        output: in float32 on the CPU.
-        tokens: those that reached each part.
-        flops: its multiply-adds, times 2.
-        peak_bytes: the most memory that it took at once, beside the model and what else was there.
-    """
-
-    output: Tensor
-    tokens: Tokens
-    flops: int
-    peak_bytes: int
+    output: Tensor  # in float32 on the CPU
+    tokens: Tokens  # those that reached each part
+    flops: int  # its multiply-adds, times 2
+    peak_bytes: int  # the most memory that it took at once, beside the model and what else was there
 
 
 def probe(unet: nn.Module, call: Callable[[], Tensor]) -> Probe:
@@ -44,20 +37,15 @@ def probe(unet: nn.Module, call: Callable[[], Tensor]) -> Probe:
     device = next(unet.parameters()).device
     with _counted(unet, tokens), peak_memory(device) as peak, flop_counter() as flops:
         output = call()
-    return Probe(output.float().cpu(), tokens, flops.get_total_flops(), peak.bytes)
+    return Probe(output.float().cpu(), tokens, flops.get_total_flops(), peak())
 
 
 def flop_counter() -> FlopCounterMode:
     """Return a context that counts what runs in it, as PyTorch counts; its `get_total_flops()` is the number."""
     # torch's counter knows every fused attention but the CPU's, which torch before 2.2 lacks
     cpu_attention = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
-    return FlopCounterMode(
-        display=False, custom_mapping={} if cpu_attention is None else {cpu_attention: _attention_flops}
-    )
-
-
-def _attention_flops(q: torch.Size, k: torch.Size, v: torch.Size, *_: object, **__: object) -> int:
-    return sdpa_flop_count(q, k, v)
+    own = {} if cpu_attention is None else {cpu_attention: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)}
+    return FlopCounterMode(display=False, custom_mapping=own)
 
 
 @contextmanager
@@ -87,30 +75,20 @@ def _count(counts: set[int], tokens: Argument, module: nn.Module, args: Args, kw
     counts.add(tokens.read(args, kwargs).shape[1])  # [B, N, C]
 
 
-@dataclass
-class Peak:
-    """The most that was held at once, in bytes; 0 until what is watched has come through."""
-
-    bytes: int = 0
-
-
 @contextmanager
-def peak_memory(device: torch.device) -> Iterator[Peak]:
-    """Watch what runs inside on a device; its peak is there when that is over.
+def peak_memory(device: torch.device) -> Iterator[Callable[[], int]]:
+    """Watch what runs inside on a device; the function that comes returns the most that was held at once, in bytes.
 
     A CUDA device keeps the figure itself. Elsewhere the storages of all new tensors are added up while they live; what
     a kernel takes for itself while it runs is not seen there.
     """
-    peak = Peak()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        yield peak
-        peak.bytes = torch.cuda.max_memory_allocated(device) - before
+        yield lambda: torch.cuda.max_memory_allocated(device) - before
         return
     with _Storages() as storages:
-        yield peak
-    peak.bytes = storages.most
+        yield lambda: storages.most
 
 
 class _Storages(TorchDispatchMode):

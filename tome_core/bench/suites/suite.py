@@ -17,22 +17,13 @@ _FOLDER: Final = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Case:
-    """One picture to make.
+    """One picture to make."""
 
-    Attributes:
-        wanted: what it should hold, each an (attribute, shape), of which the attribute is a colour unless a suite says
-            otherwise.
-        prompt: what the model is asked for.
-        seed: of its noise.
-        phrases: the prompt in parts, one a wanted object and in the same order; empty where nobody asks for them.
-        shuffled: the prompt with every attribute at the next object; the same prompt where there is only one.
-    """
-
-    wanted: tuple[Kind, ...]
+    wanted: tuple[Kind, ...]  # what it should hold, each an (attribute, shape), such as a colour
     prompt: str
-    seed: int
-    phrases: tuple[str, ...] = ()
-    shuffled: str = ""
+    seed: int  # of its noise
+    phrases: tuple[str, ...] = ()  # the prompt in parts, one a wanted object and in the same order, or none
+    shuffled: str = ""  # the prompt with every attribute at the next object
 
 
 def singles(count: int) -> list[Case]:
@@ -56,22 +47,13 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Suite:
-    """Prompts of one kind.
+    """Prompts of one kind. No pair of objects of a held-out prompt comes in a seen one."""
 
-    Attributes:
-        name: one of `SUITES`.
-        about: what its prompts have in common, in a few words.
-        attribute: what binds to the objects: colour or accessory.
-        phrase: what asks for one object alone, with {attribute} and {shape}.
-        untaught: what of it the weights that come with the package were never taught; empty where they were taught all.
-        parts: prompts by split. No pair of objects of a held-out prompt comes in a seen one.
-    """
-
-    name: str
-    about: str
-    attribute: str
-    phrase: str
-    untaught: str
+    name: str  # one of `SUITES`, or a file's
+    about: str  # what its prompts have in common, in a few words
+    attribute: str  # what binds to the objects: colour or accessory
+    phrase: str  # what asks for one object alone, with {attribute} and {shape}
+    untaught: str  # what of it the weights of the package were never taught, if anything
     parts: Mapping[Split, tuple[Prompt, ...]]
 
     @property

@@ -120,21 +120,21 @@ def compare(arguments: argparse.Namespace) -> int:
     if missing:
         named = " and ".join(missing)
         raise UserError(f"this needs {named}, which is not installed here: pip install 'tome-suite[bench]'")
-    from ...bench.quality import comparison  # only where its libraries are
+    from ...bench.quality.comparison import QualityComparison  # only where its libraries are
 
     methods = read_methods(arguments.methods, {name: getattr(arguments, name, None) for name in SHARED})
     suite, split, prompts = _choose_prompts(arguments)
     _check_outputs(arguments)
     with quiet_diffusers():
         runner = _open(arguments)
-        request = comparison.Request(
+        comparison = QualityComparison(
             methods, suite, split, prompts, arguments.seeds, runner, arguments.rounds, not arguments.skip_gate
         )
         with as_user_error():
-            cases = request.cases
-        _note_limits(arguments, request, [case.prompt for case in cases])
+            cases = comparison.cases
+        _note_limits(arguments, comparison, [case.prompt for case in cases])
         try:
-            report = comparison.compare(request, progress)
+            report = comparison.measure(progress)
         except KeyboardInterrupt:
             complain(f"interrupted; what is drawn is kept in {arguments.cache}, and the same command goes on there")
             return INTERRUPTED
@@ -175,11 +175,11 @@ def _open(arguments: argparse.Namespace) -> Any:
     return Runner(model, Settings(arguments.steps, guidance, side), arguments.cache, processes, batch)
 
 
-def _note_limits(arguments: argparse.Namespace, request: Any, prompts: list[str]) -> None:
+def _note_limits(arguments: argparse.Namespace, comparison: Any, prompts: list[str]) -> None:
     """Note what nobody can tell of the pictures, and the settings without effect."""
     suite, is_demo, alone = (
-        request.suite,
-        request.runner.model.is_demo,
+        comparison.suite,
+        comparison.runner.model.is_demo,
         "only the distance to the untouched pictures is told",
     )
     if not is_demo:
@@ -190,7 +190,7 @@ def _note_limits(arguments: argparse.Namespace, request: Any, prompts: list[str]
             note(f"suite {suite.name} asks for {suite.untaught}, which the weights of this package were not taught")
         if not suite.judged:
             note(f"the judge knows no {suite.attribute}: {alone}")
-    if arguments.skip_gate and not (suite.binds and request.is_judged):
+    if arguments.skip_gate and not (suite.binds and comparison.is_judged):
         note(f"--skip-gate has no effect: suite {suite.name} has no binding figures, for which alone the gate is run")
     idle = [f"--{name}" for name in ("suite", "split") if suite.is_file and getattr(arguments, name) is not None]
     if idle:
