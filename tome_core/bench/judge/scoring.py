@@ -46,8 +46,8 @@ class Score:
         """Whether the wanted shapes have their colours, given presence (None without it): the gravest error decides."""
         if not self.present:
             return None
-        error = next((error for error in ERRORS if error in self.fates), None)
-        return error or ("unsure" if "unsure colour" in self.fates else "right")
+        without: Outcome = "unsure" if "unsure colour" in self.fates else "right"
+        return next((error for error in ERRORS if error in self.fates), without)
 
     @property
     def word(self) -> str:
