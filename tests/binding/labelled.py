@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from tome_core.binding.phrases import Parse, phrases
+from tome_core.binding import Parse, phrases
 
 FOLDER = Path(__file__).parent / "prompts"
 KINDS = ("sentences", "tags")

@@ -1,0 +1,228 @@
+"""Binding on diffusers: `apply_binding(pipeline, config)`, until `close()` or the end of a `with`."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from inspect import Signature, currentframe, signature
+from typing import Any, Final
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from ..config import BindingConfig
+from ..encoding import BoundPrompt, Encoded, ReadPrompt, TextEncoder, encode_bound, read_prompt
+from ..parsing.phrases import Parser, phrases, phrases_or_none
+from ..rows.table import OtherTokensError, TokenTable
+from .clip_towers import Tower, find_towers
+
+_HANDLE: Final = "_tome_binding"  # the pipeline's attribute that finds a handle which another tool wrapped
+_ROWS_ONLY: Final = {"num_images_per_prompt": 1, "do_classifier_free_guidance": False}
+_is_compiling: Callable[[], bool] = getattr(torch.compiler, "is_compiling", bool)  # older torch has no such function
+
+
+def apply_binding(
+    pipeline: object, config: BindingConfig | None = None, *, parser: Parser = phrases
+) -> "BindingHandle":
+    """Bind every prompt that a pipeline encodes from now on; return the handle that takes it back.
+
+    Hu et al. 2024, the part without gradients: composite tokens and end-token substitution, for one more run of the
+    text encoder a prompt. Markup is taken out of prompts; at strength 0 nothing else is changed, and markup that breaks
+    a rule stays. The negative prompt and the pooled vectors stay as they are (the paper does not discuss
+    these; its code keeps them). Until it is closed the pipeline object has an `encode_prompt` of its own and
+    `_tome_binding`, which finds the handle again; its class and weights are not touched. An earlier binding of the same
+    pipeline is closed first, also one that another tool has wrapped.
+
+    A pipeline that `from_pipe` makes of this one has no binding. A hook on each text encoder, which changes nothing,
+    warns once where such a pipeline encodes a prompt.
+
+    Where SDXL gets a second prompt, each text encoder's rows are bound by its own prompt; the refiner, whose only text
+    encoder reads the first one, by that. A prompt that a tokenizer changes before it cuts it stays unbound, with a
+    warning. A prompt with a group that the model does not read whole raises `ValueError` before it is encoded.
+
+    Args:
+        pipeline: `StableDiffusionPipeline`, `StableDiffusionXLPipeline`, or one that encodes prompts as these do.
+        config: how to bind; None for the defaults.
+        parser: from a prompt to its groups and its text without markup.
+
+    Raises:
+        TypeError: the config is none, such as a preset's word.
+        UnsupportedModelError: the pipeline lacks a text encoder, a tokenizer or a UNet, or they are none of CLIP's, or
+            it does not encode its prompts by `encode_prompt`. Nothing is changed.
+    """
+    if config is not None and not isinstance(config, BindingConfig):
+        raise TypeError(
+            f"config must be a BindingConfig, as binding_preset makes one of a preset's word; got {config!r}"
+        )
+    towers = find_towers(pipeline)
+    for earlier in (vars(pipeline).get(_HANDLE), getattr(vars(pipeline).get("encode_prompt"), "__self__", None)):
+        if isinstance(earlier, BindingHandle):
+            earlier.close()
+    handle = BindingHandle(pipeline, config or BindingConfig(), parser, towers)
+    handle._install()
+    return handle
+
+
+class BindingHandle:
+    """Binding as it is installed on one pipeline; made by `apply_binding`.
+
+    Attributes:
+        config: how prompts are bound.
+        prompts: what was bound in each prompt of the last call. Empty before the first one, and at strength 0.
+    """
+
+    def __init__(self, pipeline: Any, config: BindingConfig, parser: Parser, towers: tuple[Tower, ...]) -> None:
+        self.config = config
+        self.prompts: tuple[BoundPrompt, ...] = ()
+        self._pipeline = pipeline
+        self._parser = parser
+        self._towers = towers
+        self._encode: Callable[..., Any] = pipeline.encode_prompt
+        self._signature = signature(type(pipeline).encode_prompt)  # another tool's may name fewer arguments
+        self._own = vars(pipeline).get("encode_prompt")  # another tool's, if it put one there
+        self._is_closed = False
+        self._hooks: list[RemovableHandle] = []
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the pipeline binds by this handle, also where another tool has wrapped it."""
+        return vars(self._pipeline).get(_HANDLE) is self
+
+    def read(self, prompt: str) -> BoundPrompt:
+        """Return what will be bound in a prompt, for the first text encoder.
+
+        Raises:
+            ValueError: a group is cut off by the end of what the model reads, or the parser refuses the prompt.
+        """
+        encoder = _PipelineEncoder(self._towers, self._encode, {"prompt": prompt}, self._signature)
+        read = read_prompt([self._parser(prompt)] * len(self._towers), encoder)
+        if read.refused:
+            raise read.refused[0]
+        return read.bound
+
+    def close(self) -> None:
+        """Give the pipeline its own encoding back. Closing again does nothing.
+
+        What another tool put over it in the meantime stays, and goes straight through to the pipeline's own.
+        """
+        self._is_closed = True
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        if self.is_installed:
+            delattr(self._pipeline, _HANDLE)
+        if getattr(vars(self._pipeline).get("encode_prompt"), "__self__", None) is self:
+            del self._pipeline.encode_prompt
+            if self._own is not None:
+                self._pipeline.encode_prompt = self._own
+
+    def __enter__(self) -> "BindingHandle":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _install(self) -> None:
+        """Put everything in its place, or nothing."""
+        watch = _UnboundWatch()
+        try:
+            for tower in () if self.config.is_neutral else self._towers:
+                self._hooks.append(tower.encoder.register_forward_pre_hook(watch))
+            self._pipeline.encode_prompt = self._encode_bound
+            setattr(self._pipeline, _HANDLE, self)
+        except BaseException:
+            self.close()
+            raise
+
+    def _encode_bound(self, *args: Any, **kwargs: Any) -> Any:
+        """Do what the pipeline's `encode_prompt` does, and bind the rows of the prompt."""
+        self.prompts = ()
+        if self._is_closed:
+            return self._encode(*args, **kwargs)
+        given = self._signature.bind(self._pipeline, *args, **kwargs).arguments
+        given = dict(list(given.items())[1:])  # without the pipeline itself
+        if given.get("prompt") is None or given.get("prompt_embeds") is not None:
+            if not self.config.is_neutral:
+                warnings.warn("binding has no effect on prompt_embeds: it has one on a prompt in words", stacklevel=3)
+            return self._encode(*args, **kwargs)
+        encoder = _PipelineEncoder(self._towers, self._encode, given, self._signature)
+        if self.config.is_neutral:
+            texts = [[phrases_or_none(text, self._parser).text for text in own] for own in encoder.texts()]
+            return encoder.encode(texts).rest
+        read = [read_prompt([self._parser(text) for text in own], encoder) for own in encoder.texts()]
+        for prompt in read:
+            _refuse(prompt)
+        self.prompts = tuple(prompt.bound for prompt in read)
+        rows, encoded = encode_bound(read, encoder, self.config)
+        if not any(prompt.rows for prompt in read):
+            return encoded
+        images = len(encoded[0]) // len(read)
+        return (torch.cat(list(rows)).repeat_interleave(images, dim=0), *encoded[1:])
+
+
+class _PipelineEncoder(TextEncoder):
+    """A pipeline's text encoders in one call of its `encode_prompt`, whose other arguments are handed on."""
+
+    def __init__(
+        self, towers: Sequence[Tower], encode: Callable[..., Any], given: Mapping[str, Any], order: Signature
+    ) -> None:
+        self.widths = [tower.width for tower in towers]
+        self._towers = towers
+        self._encode = encode
+        self._given = given
+        self._rows_only = {name: value for name, value in _ROWS_ONLY.items() if name in order.parameters}
+        self._names = ["prompt", "prompt_2"][: len(towers)] if given.get("prompt_2") else ["prompt"]
+
+    def texts(self) -> list[tuple[str, ...]]:
+        """Return for each prompt of the call what each text encoder reads."""
+        given = [self._given[name] for name in self._names]
+        columns = [[prompts] if isinstance(prompts, str) else prompts for prompts in given]
+        return list(zip(*(columns[min(i, len(columns) - 1)] for i in range(len(self._towers))), strict=True))
+
+    def tokenise(self, texts: Sequence[str]) -> Sequence[str]:
+        return texts  # the pipeline does it itself
+
+    def tables(self, texts: Sequence[str], tokens: object) -> list[TokenTable]:
+        return [tower.read(text) for tower, text in zip(self._towers, texts, strict=True)]
+
+    def encode(self, prompts: Sequence[Sequence[str]], *, rows_only: bool = False) -> Encoded:
+        settings = dict(self._given)
+        for name, texts in zip(self._names, zip(*prompts, strict=True), strict=False):
+            settings[name] = texts[0] if isinstance(self._given[name], str) else list(texts)
+        encoded = self._encode(**settings | (self._rows_only if rows_only else {}))
+        images = len(encoded[0]) // len(prompts)
+        return Encoded(encoded[0][::images].unsqueeze(1), encoded)  # the images of one prompt share its rows
+
+
+class _UnboundWatch:
+    """A hook on text encoders that warns once of a pipeline which shares them and has no binding."""
+
+    def __init__(self) -> None:
+        self._has_warned = False
+
+    def __call__(self, encoder: nn.Module, args: tuple[Any, ...]) -> None:
+        if self._has_warned or _is_compiling():
+            return
+        pipeline = _calling_pipeline()
+        if pipeline is not None and _HANDLE not in vars(pipeline):
+            self._has_warned = True
+            shares = f"{type(pipeline).__name__} shares the text encoder of a bound pipeline but not its binding"
+            warnings.warn(f"{shares}, so its prompts stay unbound: call apply_binding on it", stacklevel=5)
+
+
+def _calling_pipeline() -> object | None:
+    """Return the innermost diffusers pipeline among the callers; None where something else runs the text encoder."""
+    frame = currentframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if any(cls.__name__ == "DiffusionPipeline" for cls in type(caller).__mro__):
+            return caller
+        frame = frame.f_back
+    return None
+
+
+def _refuse(prompt: ReadPrompt) -> None:
+    """Warn of a prompt that the tokenizer changes; raise `ValueError` for a group that is not read whole."""
+    for error in prompt.refused:
+        if not isinstance(error, OtherTokensError):
+            raise error
+        warnings.warn(f"prompt was left unbound, {prompt.bound.parse.text!r}: {error}", stacklevel=4)
