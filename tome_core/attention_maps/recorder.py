@@ -72,8 +72,13 @@ class MapRecorder:
         self._merging = merging
         self._pipeline = pipeline
         self._hooks: list[RemovableHandle] = []
-        self._layers: list[Tensor] = []  # of the call under way
-        self._is_negative = False  # the call under way
+        # of the call under way, whose layers run one after another
+        self._maps: list[Tensor] = []
+        self._is_negative = False
+        self._grid: Grid | None = None
+        self._layer: Any = None
+        self._mask: Tensor | None = None
+        self._queries: Tensor | None = None
 
     @property
     def is_installed(self) -> bool:
@@ -95,7 +100,7 @@ class MapRecorder:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
-        self._layers.clear()
+        self._maps.clear()
 
     def __enter__(self) -> "MapRecorder":
         return self
@@ -109,46 +114,57 @@ class MapRecorder:
             self._hooks.append(unet.register_forward_pre_hook(self._begin, with_kwargs=True))
             self._hooks.append(unet.register_forward_hook(self._end, always_call=True))
             for transformer, layers in found.items():
-                hooks = _LayerHooks(self)
-                self._hooks.append(transformer.register_forward_pre_hook(hooks.read_grid, with_kwargs=True))
+                self._hooks.append(transformer.register_forward_pre_hook(self._read_grid, with_kwargs=True))
                 for layer in layers:
-                    self._hooks.append(layer.register_forward_pre_hook(hooks.read_layer, with_kwargs=True))
-                    self._hooks.append(layer.get_submodule("to_q").register_forward_hook(hooks.read_queries))
-                    self._hooks.append(layer.get_submodule("to_k").register_forward_hook(hooks.read_keys))
+                    self._hooks.append(layer.register_forward_pre_hook(self._read_layer, with_kwargs=True))
+                    self._hooks.append(layer.get_submodule("to_q").register_forward_hook(self._read_queries))
+                    self._hooks.append(layer.get_submodule("to_k").register_forward_hook(self._read_keys))
         except BaseException:
             self.close()
             raise
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._layers.clear()
+        self._maps.clear()
         guider = getattr(self._pipeline, "guider", None)  # modular pipelines call the model for each part alone
         self._is_negative = guider is not None and not guider.is_conditional
 
     def _end(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
-        if output is not None and self._layers:  # None: the model raised
-            finest = max((maps.shape[2], maps.shape[3]) for maps in self._layers)
-            self.calls.append(torch.stack([resize(maps, finest) for maps in self._layers]).mean(dim=0).cpu())
+        if output is not None and self._maps:  # None: the model raised
+            finest = max((maps.shape[2], maps.shape[3]) for maps in self._maps)
+            self.calls.append(torch.stack([resize(maps, finest) for maps in self._maps]).mean(dim=0).cpu())
         elif output is not None and not self._is_negative and not self.notes:
             fused = "fused projections need unfuse_qkv_projections() before them"
             self._note(f"a call gave no map: no cross-attention layer in it could be read; {fused}")
-        self._layers.clear()
+        self._maps.clear()
+
+    def _read_grid(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hidden_states = args[0] if args else kwargs["hidden_states"]  # [B, C, height, width]
+        self._grid = (hidden_states.shape[2], hidden_states.shape[3]) if hidden_states.dim() == 4 else None
+
+    def _read_layer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._layer, self._queries = module, None
+        self._mask = args[2] if len(args) > 2 else kwargs.get("attention_mask")  # [B, 1, T]
+
+    def _read_queries(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        self._queries = output
 
     @torch.no_grad()
-    def _record(self, layer: Any, q: Tensor, k: Tensor, mask: Tensor | None, grid: Grid) -> None:
-        own = self._own_rows(q.shape[0])
-        if own is None:
+    def _read_keys(self, module: nn.Module, args: tuple[Any, ...], k: Tensor) -> None:
+        q, self._queries = self._queries, None
+        own = None if q is None or self._grid is None else self._own_rows(q.shape[0])
+        if q is None or self._grid is None or own is None:
             return
-        slots = None
-        if q.shape[1] != grid[0] * grid[1]:
-            plan = None if self._merging is None else self._merging.plan_of(grid, q.shape[1])
-            slots = slots_of(plan, q, grid)
+        slots, mask = None, self._mask
+        if q.shape[1] != self._grid[0] * self._grid[1]:
+            plan = None if self._merging is None else self._merging.plan_of(self._grid, q.shape[1])
+            slots = slots_of(plan, q, self._grid)
             if slots is None:
                 self._note(f"{q.shape[1]} merged tokens were left out: record_maps needs the handle that merges them")
                 return
             slots = slots[own]
         mask = mask[own] if mask is not None and mask.shape[0] == q.shape[0] else mask
-        maps = attention_maps(q[own], k[own], layer.heads, self._rows, scale=layer.scale, mask=mask)
-        self._layers.append(on_grid(maps, slots, grid))
+        maps = attention_maps(q[own], k[own], self._layer.heads, self._rows, scale=self._layer.scale, mask=mask)
+        self._maps.append(on_grid(maps, slots, self._grid))
 
     def _own_rows(self, batch: int) -> slice | None:
         """Return the rows of a batch that are the prompt's; None where it has none, and with a note if unknown."""
@@ -169,33 +185,6 @@ class MapRecorder:
     def _note(self, sentence: str) -> None:
         if sentence not in self.notes:
             self.notes.append(sentence)
-
-
-class _LayerHooks:
-    """The hooks on one transformer's cross-attention layers, which run one after another."""
-
-    def __init__(self, recorder: MapRecorder) -> None:
-        self._recorder = recorder
-        self._grid: Grid | None = None
-        self._layer: nn.Module | None = None
-        self._mask: Tensor | None = None
-        self._queries: Tensor | None = None
-
-    def read_grid(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        hidden_states = args[0] if args else kwargs["hidden_states"]  # [B, C, height, width]
-        self._grid = (hidden_states.shape[2], hidden_states.shape[3]) if hidden_states.dim() == 4 else None
-
-    def read_layer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._layer, self._queries = module, None
-        self._mask = args[2] if len(args) > 2 else kwargs.get("attention_mask")  # [B, 1, T]
-
-    def read_queries(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        self._queries = output
-
-    def read_keys(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        queries, self._queries = self._queries, None
-        if queries is not None and self._grid is not None and self._layer is not None:
-            self._recorder._record(self._layer, queries, output, self._mask, self._grid)
 
 
 def _place(pipeline: object, parts: int) -> int | None:

@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -97,16 +97,23 @@ class MapRun:
             self._note("a call did not say whose rows are whose: it was left out")
             return
         images = n.shape[0] // len(entries)
-        grid = _grid(options)
-        # the host says by which plan the speed room has merged tokens
-        is_merged = _MERGED in options and n.shape[1] != math.prod(grid)
-        slots = slots_of(options[_MERGED](options), n, grid) if is_merged else None
+        height, width = options["activations_shape"][-2:]
+        grid = (int(height), int(width))
+        is_whole = n.shape[1] == math.prod(grid)
+        slots = slots_of(options[_MERGED](options), n, grid) if not is_whole and _MERGED in options else None
+        layer = self._layers.get((*options["block"], options.get("block_index", 0)))
         # 0 is the positive prompt's side in a call, unless a guider has sides of its own
         is_two_sided = set(self._guider.conds) <= {"positive", "negative"}
         for place, (side, uuid) in enumerate(entries):
-            if uuid in self._prompts and (side == 0 or not is_two_sided):
-                rows = slice(place * images, (place + 1) * images)
-                self._record(uuid, n[rows], None if slots is None else slots[rows], context[rows], options)
+            if uuid not in self._prompts or (side != 0 and is_two_sided):
+                continue
+            if layer is None or not (is_whole or slots is not None):
+                self._note(f"{n.shape[1]} tokens on a grid of {grid[0]} x {grid[1]} were left out")
+                return
+            rows = slice(place * images, (place + 1) * images)
+            entry = next((entry for entry in self._positive() if entry.get("uuid") == uuid), {})
+            maps = _phrase_maps(layer, n[rows], context[rows], self._prompts[uuid].phrases, _length(entry, context))
+            self._add(uuid, on_grid(maps, None if slots is None else slots[rows], grid), entry.get("area"))
 
     def result(self) -> PhraseMaps | None:
         """Return the maps so far; None before anything was read."""
@@ -123,22 +130,7 @@ class MapRun:
     def _positive(self) -> list[dict[str, Any]]:
         return [entry for side, entries in self._guider.conds.items() if side != "negative" for entry in entries]
 
-    def _record(self, uuid: object, n: Tensor, slots: Tensor | None, context: Tensor, options: Options) -> None:
-        prompt, grid = self._prompts[uuid], _grid(options)
-        layer: Any = self._layers.get((*options["block"], options.get("block_index", 0)))
-        if layer is None or (slots is None and n.shape[1] != math.prod(grid)):
-            self._note(f"{n.shape[1]} tokens on a grid of {grid[0]} x {grid[1]} were left out")
-            return
-        entry = next((entry for entry in self._positive() if entry.get("uuid") == uuid), {})
-        copies = context.shape[1] // _length(entry, context)
-        starts = range(0, context.shape[1], context.shape[1] // copies)
-        rows = [[start + row for row in phrase.rows for start in starts] for phrase in prompt.phrases]
-        q, k = layer.to_q(n), layer.to_k(context)
-        maps = attention_maps(q, k, layer.heads, [row for own in rows for row in own])
-        maps = torch.stack([own.sum(1) for own in maps.split([len(own) for own in rows], dim=1)], dim=1)
-        self._add(prompt, on_grid(maps, slots, grid), entry.get("area"))
-
-    def _add(self, prompt: HasPhrases, maps: Tensor, area: Any) -> None:
+    def _add(self, uuid: object, maps: Tensor, area: Any) -> None:
         """Add maps [images, K, h, w] where they belong in the whole picture."""
         grid: Grid = (maps.shape[2], maps.shape[3])
         top, left = 0, 0
@@ -148,7 +140,7 @@ class MapRun:
             grid = (-(-self._latent[0] // factor), -(-self._latent[1] // factor))
             top, left = min(round(area[2] / factor), grid[0] - 1), min(round(area[3] / factor), grid[1] - 1)
             maps = maps[..., : grid[0] - top, : grid[1] - left]
-        start, count = self._starts[id(prompt)], maps.shape[1]
+        start, count = self._starts[id(self._prompts[uuid])], maps.shape[1]
         here = (slice(start, start + count), slice(top, top + maps.shape[2]), slice(left, left + maps.shape[3]))
         with self._lock:
             if grid not in self._totals:
@@ -164,9 +156,11 @@ class MapRun:
             self._notes.append(sentence)
 
 
-def _grid(options: Options) -> Grid:
-    height, width = options["activations_shape"][-2:]
-    return int(height), int(width)
+def _phrase_maps(layer: Any, n: Tensor, context: Tensor, phrases: Sequence[Phrase], length: int) -> Tensor:
+    """Return [images, K, N]: the share of attention of each phrase, over all copies of its rows."""
+    rows = [[row + start for row in phrase.rows for start in range(0, context.shape[1], length)] for phrase in phrases]
+    maps = attention_maps(layer.to_q(n), layer.to_k(context), layer.heads, [row for own in rows for row in own])
+    return torch.stack([own.sum(1) for own in maps.split([len(own) for own in rows], dim=1)], dim=1)
 
 
 def _length(entry: Mapping[str, Any], context: Tensor) -> int:

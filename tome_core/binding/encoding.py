@@ -5,7 +5,7 @@ be bound; `encode_bound` encodes the prompts, encodes them once more without mod
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, Protocol
 
 import torch
@@ -31,13 +31,10 @@ class Encoded(NamedTuple):
 
 
 class TextEncoder(Protocol):
-    """How a host reads and encodes prompts, by one text encoder or several whose columns stand side by side.
-
-    Attributes:
-        widths: the number of columns of each text encoder, in their order.
-    """
+    """How a host reads and encodes prompts, by one text encoder or several whose columns stand side by side."""
 
     widths: Sequence[int]
+    """The number of columns of each text encoder, in their order."""
 
     def tokenise(self, texts: Sequence[str]) -> Any:
         """Return the tokens of a prompt as `encode` takes them, given the text that each text encoder reads."""
@@ -54,8 +51,7 @@ class TextEncoder(Protocol):
     def without(self, tokens: Any, removed: Sequence[Sequence[int]]) -> Any:
         """Return tokens of several chunks without some rows of each text encoder, each chunk padded anew.
 
-        Raises:
-            OtherTokensError: the host cannot do that; the prompt then stays unbound.
+        Raises `OtherTokensError` where the host cannot do that; the prompt then stays unbound.
         """
         raise OtherTokensError("a prompt of several chunks cannot lose its modifiers here: shorten it")
 
@@ -94,39 +90,37 @@ class ReadPrompt:
 
 
 def read_prompt(parses: Sequence[Parse], encoder: TextEncoder) -> ReadPrompt:
-    """Return a prompt with the rows of its groups.
+    """Return a prompt with the rows of its groups, given the parse of what each text encoder reads.
 
-    A group is bound where every text encoder that reads its prompt has it in one chunk. Without modifiers, a prompt of
-    one chunk is that of `Parse.bare`, whose articles fit again. Of several chunks each loses its modifiers and is
-    padded, so that it stays beside its own, which a prompt that is cut anew does not promise.
-
-    Args:
-        parses: the parse of what each text encoder reads; one and the same unless they have prompts of their own.
-        encoder: the host's.
+    A group is bound where every text encoder that reads it has it in one chunk. Without modifiers, a prompt of one
+    chunk is that of `Parse.bare`, whose articles fit again. Of several chunks each loses its modifiers and is padded,
+    so that it stays beside its own, which a prompt that is cut anew does not promise.
     """
     texts = [parse.text for parse in parses]
     tokens = encoder.tokenise(texts)
-    unbound = BoundPrompt(parses[0], ())
+    unbound = ReadPrompt(BoundPrompt(parses[0], ()), (), tokens, tokens)
     if not any(parse.groups for parse in parses):
-        return ReadPrompt(unbound, (), tokens, tokens)
+        return unbound
     try:
         tables = encoder.tables(texts, tokens)
-        fits = {
-            parse: _fit(parse, [table for own, table in zip(parses, tables, strict=True) if own == parse])
-            for parse in parses
-        }
-        refused = tuple(error for _, errors in fits.values() for error in errors)
-        kept = [fits[parse][0] for parse in parses]
-        if not any(parse.groups for parse in kept):
-            return ReadPrompt(unbound, (), tokens, tokens, refused)
-        groups = [
-            tuple(row_group(own, group, table) for group in own.groups) for own, table in zip(kept, tables, strict=True)
-        ]
-        bare, bare_ends = _without_modifiers(kept, groups, tokens, tables, encoder)
+        refused = _misfits(parses, tables)
+        parses = [Parse(own.text, tuple(x for x in own.groups if (own, x) not in refused)) for own in parses]
+        pairs = list(zip(parses, tables, strict=True))
+        groups = [tuple(row_group(own, group, table) for group in own.groups) for own, table in pairs]
+        if not any(groups):
+            return replace(unbound, refused=tuple(refused.values()))
+        if all(len(table.ends) == 1 for table in tables):
+            texts = [parse.bare for parse in parses]
+            bare = encoder.tokenise(texts)
+            bare_ends = [table.ends for table in encoder.tables(texts, bare)]
+        else:
+            removed = [[row for group in own for row in group.modifiers] for own in groups]
+            bare = encoder.without(tokens, removed)
+            bare_ends = [_ends_without(*pair) for pair in zip(tables, removed, strict=True)]
     except OtherTokensError as error:
-        return ReadPrompt(unbound, (), tokens, tokens, (error,))
+        return replace(unbound, refused=(error,))
     rows = tuple(PromptRows(own, table.ends, ends) for own, table, ends in zip(groups, tables, bare_ends, strict=True))
-    return ReadPrompt(BoundPrompt(kept[0], groups[0]), rows, tokens, bare, refused)
+    return ReadPrompt(BoundPrompt(parses[0], groups[0]), rows, tokens, bare, tuple(refused.values()))
 
 
 def encode_bound(prompts: Sequence[ReadPrompt], encoder: TextEncoder, config: BindingConfig) -> Encoded:
@@ -155,38 +149,21 @@ def report(prompt: ReadPrompt) -> str:
     return "\n".join(lines) or _NO_GROUPS
 
 
-def _fit(parse: Parse, tables: Sequence[TokenTable]) -> tuple[Parse, list[ValueError]]:
-    """Return a parse with the groups that lie within one chunk in every table, and why others do not."""
-    kept: list[Group] = []
-    refused: list[ValueError] = []
-    for group in parse.groups:
-        try:
-            for table in tables:
+def _misfits(parses: Sequence[Parse], tables: Sequence[TokenTable]) -> dict[tuple[Parse, Group], ValueError]:
+    """Return the groups, each with its parse, that some table does not have whole in one chunk, and why."""
+    found: dict[tuple[Parse, Group], ValueError] = {}
+    for parse, table in zip(parses, tables, strict=True):
+        for group in parse.groups:
+            try:
                 row_group(parse, group, table)
-            kept.append(group)
-        except ValueError as error:
-            refused.append(error)
-    return Parse(parse.text, tuple(kept)), refused
+            except ValueError as error:
+                found.setdefault((parse, group), error)
+    return found
 
 
-def _without_modifiers(
-    parses: Sequence[Parse],
-    groups: Sequence[tuple[RowGroup, ...]],
-    tokens: Any,
-    tables: Sequence[TokenTable],
-    encoder: TextEncoder,
-) -> tuple[Any, list[tuple[int, ...]]]:
-    """Return the tokens of a prompt without modifiers, and for each text encoder the rows of their end tokens."""
-    if all(len(table.ends) == 1 for table in tables):
-        texts = [parse.bare for parse in parses]
-        bare = encoder.tokenise(texts)
-        return bare, [table.ends for table in encoder.tables(texts, bare)]
-    removed = [[row for group in own for row in group.modifiers] for own in groups]
-    ends = [
-        tuple(end - sum(row // CHUNK == chunk for row in gone) for chunk, end in enumerate(table.ends))
-        for table, gone in zip(tables, removed, strict=True)
-    ]
-    return encoder.without(tokens, removed), ends
+def _ends_without(table: TokenTable, removed: Sequence[int]) -> tuple[int, ...]:
+    """Return the row of each chunk's end token where some rows are gone."""
+    return tuple(end - sum(row // CHUNK == chunk for row in removed) for chunk, end in enumerate(table.ends))
 
 
 def _bind(

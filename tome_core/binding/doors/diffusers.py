@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from inspect import Signature, currentframe, signature
+from inspect import currentframe, signature
 from typing import Any, Final
 
 import torch
@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from ..config import BindingConfig
-from ..encoding import BoundPrompt, Encoded, ReadPrompt, TextEncoder, encode_bound, read_prompt
+from ..encoding import BoundPrompt, Encoded, TextEncoder, encode_bound, read_prompt
 from ..parsing.phrases import Parser, phrases, phrases_or_none
 from ..rows.table import OtherTokensError, TokenTable
 from .clip_towers import Tower, find_towers
@@ -26,18 +26,16 @@ def apply_binding(
     """Bind every prompt that a pipeline encodes from now on; return the handle that takes it back.
 
     Hu et al. 2024, the part without gradients: composite tokens and end-token substitution, for one more run of the
-    text encoder a prompt. Markup is taken out of prompts; at strength 0 nothing else is changed, and markup that breaks
-    a rule stays. The negative prompt and the pooled vectors stay as they are (the paper does not discuss
-    these; its code keeps them). Until it is closed the pipeline object has an `encode_prompt` of its own and
-    `_tome_binding`, which finds the handle again; its class and weights are not touched. An earlier binding of the same
-    pipeline is closed first, also one that another tool has wrapped.
+    text encoder a prompt. The negative prompt and the pooled vectors stay (the paper does not discuss these; its code
+    keeps them). Markup is taken out of prompts; at strength 0 nothing else is changed, and markup that breaks a rule
+    stays. Where SDXL gets a second prompt, each text encoder's rows are bound by the prompt that it reads. A prompt
+    that a tokenizer changes before it cuts it stays unbound, with a warning; one with a group that the model does not
+    read whole raises `ValueError` before it is encoded.
 
-    A pipeline that `from_pipe` makes of this one has no binding. A hook on each text encoder, which changes nothing,
-    warns once where such a pipeline encodes a prompt.
-
-    Where SDXL gets a second prompt, each text encoder's rows are bound by its own prompt; the refiner, whose only text
-    encoder reads the first one, by that. A prompt that a tokenizer changes before it cuts it stays unbound, with a
-    warning. A prompt with a group that the model does not read whole raises `ValueError` before it is encoded.
+    Until it is closed the pipeline object has an `encode_prompt` of its own and `_tome_binding`, which finds the handle
+    again; its class and weights are not touched. An earlier binding of the same pipeline is closed first, also one that
+    another tool has wrapped. A pipeline that `from_pipe` makes of this one has no binding: a hook on each text encoder,
+    which changes nothing, warns once where such a pipeline encodes a prompt.
 
     Args:
         pipeline: `StableDiffusionPipeline`, `StableDiffusionXLPipeline`, or one that encodes prompts as these do.
@@ -50,9 +48,8 @@ def apply_binding(
             it does not encode its prompts by `encode_prompt`. Nothing is changed.
     """
     if config is not None and not isinstance(config, BindingConfig):
-        raise TypeError(
-            f"config must be a BindingConfig, as binding_preset makes one of a preset's word; got {config!r}"
-        )
+        made = "as binding_preset makes one of a preset's word"
+        raise TypeError(f"config must be a BindingConfig, {made}; got {config!r}")
     towers = find_towers(pipeline)
     for earlier in (vars(pipeline).get(_HANDLE), getattr(vars(pipeline).get("encode_prompt"), "__self__", None)):
         if isinstance(earlier, BindingHandle):
@@ -93,8 +90,7 @@ class BindingHandle:
         Raises:
             ValueError: a group is cut off by the end of what the model reads, or the parser refuses the prompt.
         """
-        encoder = _PipelineEncoder(self._towers, self._encode, {"prompt": prompt}, self._signature)
-        read = read_prompt([self._parser(prompt)] * len(self._towers), encoder)
+        read = read_prompt([self._parser(prompt)] * len(self._towers), _PipelineEncoder(self, {"prompt": prompt}))
         if read.refused:
             raise read.refused[0]
         return read.bound
@@ -138,19 +134,22 @@ class BindingHandle:
         self.prompts = ()
         if self._is_closed:
             return self._encode(*args, **kwargs)
-        given = self._signature.bind(self._pipeline, *args, **kwargs).arguments
-        given = dict(list(given.items())[1:])  # without the pipeline itself
+        _, *arguments = self._signature.bind(self._pipeline, *args, **kwargs).arguments.items()
+        given = dict(arguments)
         if given.get("prompt") is None or given.get("prompt_embeds") is not None:
             if not self.config.is_neutral:
                 warnings.warn("binding has no effect on prompt_embeds: it has one on a prompt in words", stacklevel=3)
             return self._encode(*args, **kwargs)
-        encoder = _PipelineEncoder(self._towers, self._encode, given, self._signature)
+        encoder = _PipelineEncoder(self, given)
         if self.config.is_neutral:
             texts = [[phrases_or_none(text, self._parser).text for text in own] for own in encoder.texts()]
             return encoder.encode(texts).rest
         read = [read_prompt([self._parser(text) for text in own], encoder) for own in encoder.texts()]
         for prompt in read:
-            _refuse(prompt)
+            for error in prompt.refused:
+                if not isinstance(error, OtherTokensError):
+                    raise error
+                warnings.warn(f"prompt was left unbound, {prompt.bound.parse.text!r}: {error}", stacklevel=3)
         self.prompts = tuple(prompt.bound for prompt in read)
         rows, encoded = encode_bound(read, encoder, self.config)
         if not any(prompt.rows for prompt in read):
@@ -162,33 +161,31 @@ class BindingHandle:
 class _PipelineEncoder(TextEncoder):
     """A pipeline's text encoders in one call of its `encode_prompt`, whose other arguments are handed on."""
 
-    def __init__(
-        self, towers: Sequence[Tower], encode: Callable[..., Any], given: Mapping[str, Any], order: Signature
-    ) -> None:
-        self.widths = [tower.width for tower in towers]
-        self._towers = towers
-        self._encode = encode
+    def __init__(self, handle: "BindingHandle", given: Mapping[str, Any]) -> None:
+        self.widths = [tower.width for tower in handle._towers]
+        self._handle = handle
         self._given = given
-        self._rows_only = {name: value for name, value in _ROWS_ONLY.items() if name in order.parameters}
-        self._names = ["prompt", "prompt_2"][: len(towers)] if given.get("prompt_2") else ["prompt"]
+        self._names = ["prompt", "prompt_2"][: len(self.widths)] if given.get("prompt_2") else ["prompt"]
 
     def texts(self) -> list[tuple[str, ...]]:
         """Return for each prompt of the call what each text encoder reads."""
         given = [self._given[name] for name in self._names]
         columns = [[prompts] if isinstance(prompts, str) else prompts for prompts in given]
-        return list(zip(*(columns[min(i, len(columns) - 1)] for i in range(len(self._towers))), strict=True))
+        return list(zip(*(columns[min(i, len(columns) - 1)] for i in range(len(self.widths))), strict=True))
 
     def tokenise(self, texts: Sequence[str]) -> Sequence[str]:
         return texts  # the pipeline does it itself
 
     def tables(self, texts: Sequence[str], tokens: object) -> list[TokenTable]:
-        return [tower.read(text) for tower, text in zip(self._towers, texts, strict=True)]
+        return [tower.read(text) for tower, text in zip(self._handle._towers, texts, strict=True)]
 
     def encode(self, prompts: Sequence[Sequence[str]], *, rows_only: bool = False) -> Encoded:
         settings = dict(self._given)
         for name, texts in zip(self._names, zip(*prompts, strict=True), strict=False):
             settings[name] = texts[0] if isinstance(self._given[name], str) else list(texts)
-        encoded = self._encode(**settings | (self._rows_only if rows_only else {}))
+        known = self._handle._signature.parameters  # not every pipeline's has these
+        settings |= {name: value for name, value in _ROWS_ONLY.items() if rows_only and name in known}
+        encoded = self._handle._encode(**settings)
         images = len(encoded[0]) // len(prompts)
         return Encoded(encoded[0][::images].unsqueeze(1), encoded)  # the images of one prompt share its rows
 
@@ -218,11 +215,3 @@ def _calling_pipeline() -> object | None:
             return caller
         frame = frame.f_back
     return None
-
-
-def _refuse(prompt: ReadPrompt) -> None:
-    """Warn of a prompt that the tokenizer changes; raise `ValueError` for a group that is not read whole."""
-    for error in prompt.refused:
-        if not isinstance(error, OtherTokensError):
-            raise error
-        warnings.warn(f"prompt was left unbound, {prompt.bound.parse.text!r}: {error}", stacklevel=4)

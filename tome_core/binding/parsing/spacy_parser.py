@@ -32,12 +32,13 @@ def choose_parser(name: str = "rules") -> Callable[..., Parse]:
     """
     if name not in PARSERS:
         raise ValueError(f"parser must be one of {PARSERS}, got {name!r}")
-    if name == "rules" or (name == "auto" and not _models()):
-        return phrases
-    if not _models():
+    models = [] if name == "rules" else _models()
+    if name == "spacy" and not models:
         wanted = "with spacy and a model of it installed (python -m spacy download en_core_web_sm)"
         raise ValueError(f"parser must be 'rules' unless chosen {wanted}, got {name!r}")
-    pipeline = _load(_models()[0])
+    if not models:
+        return phrases
+    pipeline = _load(models[0])
     return partial(phrases, find=lambda text: doc_groups(pipeline(plain(text))))
 
 

@@ -50,7 +50,7 @@ def read_tokens(
     """Return the table of a text and the tokens that a host made of it.
 
     CLIP's tokenizer composes accents (NFC), lowers case and drops blanks, and no more; so the tokens' bytes follow each
-    other in the text. Text behind the last token was cut off by the host.
+    other in the text. The host has cut off what is behind the last token.
 
     Args:
         text: the prompt as the host got it.
@@ -65,7 +65,8 @@ def read_tokens(
     letters = [(letter, span) for letter, span in _letters(text) if kept is None or span.start in kept]
     stream = b"".join(letter.encode() for letter, _ in letters)
     owners = [span for letter, span in letters for _ in letter.encode()]
-    names = _ends(owners, vectors)
+    places = [[at for at, (start, _) in enumerate(owners) if start in range(*name)] for name in vectors]
+    names = {own[0]: own[-1] + 1 for own in places if own}  # the byte behind each name, by its first
     spans: list[Span] = []
     at = 0
     for token in (token for chunk in chunks for token in chunk):
@@ -75,10 +76,9 @@ def read_tokens(
             at, end = _find(stream, at, token or b"", names)
             spans.append(Span(owners[at].start, owners[end - 1].end))
             at = end
-    starts = [number * CHUNK + 1 for number in range(len(chunks))]
-    rows = tuple(start + i for start, chunk in zip(starts, chunks, strict=True) for i in range(len(chunk)))
-    ends = tuple(start + len(chunk) for start, chunk in zip(starts, chunks, strict=True))
-    return TokenTable(text, tuple(spans), rows, ends)
+    ranges = [range(CHUNK * i + 1, CHUNK * i + 1 + len(chunk)) for i, chunk in enumerate(chunks)]
+    rows = tuple(row for own in ranges for row in own)
+    return TokenTable(text, tuple(spans), rows, tuple(own.stop for own in ranges))
 
 
 def row_group(parse: Parse, group: Group, table: TokenTable) -> RowGroup:
@@ -131,16 +131,6 @@ def _parts_at(text: str, i: int) -> bool:
         return True
     whole = unicodedata.normalize("NFC", before + behind)
     return whole == unicodedata.normalize("NFC", before) + unicodedata.normalize("NFC", behind)
-
-
-def _ends(owners: Sequence[Span], names: Sequence[Span]) -> dict[int, int]:
-    """Return the byte behind each name, by its first byte."""
-    found = {}
-    for name in names:
-        places = [at for at, (start, _) in enumerate(owners) if name.start <= start < name.end]
-        if places:
-            found[places[0]] = places[-1] + 1
-    return found
 
 
 def _find(stream: bytes, at: int, token: bytes, names: dict[int, int]) -> tuple[int, int]:
