@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import UnsupportedModelError
 from ..unet_walk import module_list, original_network, original_stages
-from .run import MapRun, PhraseMaps
+from .run import Layers, MapRun, PhraseMaps
 
 KEY: Final = "tome_maps"
 """Of the wrapper, and of the run in the host's `transformer_options`."""
@@ -89,38 +89,47 @@ def collect_maps(model: Any, *, on_step: OnStep | None = None) -> tuple[Any, Map
         raise UnsupportedModelError(f"model must be a UNet with cross-attention (SD 1.x, SD 2.x, SDXL), got {found}")
     shelf = MapShelf()
 
-    def sample(
-        executor: Any,
-        noise: Tensor,
-        latent_image: Tensor,
-        sampler: Any,
-        sigmas: Tensor,
-        denoise_mask: Tensor | None = None,
-        callback: Callable[..., Any] | None = None,
-        *rest: Any,
-        **more: Any,
-    ) -> Tensor:
-        guider = executor.class_obj
-        run = MapRun(guider, layers, (int(noise.shape[-2]), int(noise.shape[-1])))
-        guider.model_options.setdefault("transformer_options", {})[KEY] = run  # the host's own copy for this run
-
-        def step_ended(step: int, denoised: Tensor, x: Tensor, total: int) -> Any:
-            answer = None if callback is None else callback(step, denoised, x, total)
-            if on_step is not None and (maps := run.result()) is not None:
-                on_step(step, total, maps)
-            return answer
-
-        listener = callback if on_step is None else step_ended
-        latent = executor(noise, latent_image, sampler, sigmas, denoise_mask, listener, *rest, **more)
-        shelf.put(latent, run)
-        return latent
-
     patched = model.clone()
     patches = patched.model_options.setdefault("transformer_options", {}).setdefault("patches", {})
     patches[_PATCHES] = [patch for patch in patches.get(_PATCHES, []) if patch is not _read] + [_read]
     patched.remove_wrappers_with_key(_WRAPPER, KEY)
-    patched.add_wrapper_with_key(_WRAPPER, KEY, sample)
+
+    def wrapper(*given: Any, **more: Any) -> Tensor:  # which a pack that copies a model's options does not copy
+        return _sample(layers, shelf, on_step, *given, **more)
+
+    patched.add_wrapper_with_key(_WRAPPER, KEY, wrapper)
     return patched, shelf
+
+
+def _sample(
+    layers: Layers,
+    shelf: MapShelf,
+    on_step: OnStep | None,
+    executor: Any,
+    noise: Tensor,
+    latent_image: Tensor,
+    sampler: Any,
+    sigmas: Tensor,
+    denoise_mask: Tensor | None = None,
+    callback: Callable[..., Any] | None = None,
+    *rest: Any,
+    **more: Any,
+) -> Tensor:
+    """Sample as the host does, and lay the maps of the run on the shelf. The host fills in `executor` and the rest."""
+    guider = executor.class_obj
+    run = MapRun(guider, layers, (int(noise.shape[-2]), int(noise.shape[-1])))
+    guider.model_options.setdefault("transformer_options", {})[KEY] = run  # the host's own copy for this run
+
+    def step_ended(step: int, denoised: Tensor, x: Tensor, total: int) -> Any:
+        answer = None if callback is None else callback(step, denoised, x, total)
+        if on_step is not None and (maps := run.result()) is not None:
+            on_step(step, total, maps)
+        return answer
+
+    listener = callback if on_step is None else step_ended
+    latent = executor(noise, latent_image, sampler, sigmas, denoise_mask, listener, *rest, **more)
+    shelf.put(latent, run)
+    return latent
 
 
 def _read(n: Tensor, context: Tensor, value: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:

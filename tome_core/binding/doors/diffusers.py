@@ -77,6 +77,7 @@ class BindingHandle:
         self._signature = signature(type(pipeline).encode_prompt)  # another tool's may name fewer arguments
         self._own = vars(pipeline).get("encode_prompt")  # another tool's, if it put one there
         self._is_closed = False
+        self._has_warned = False
         self._hooks: list[RemovableHandle] = []
 
     @property
@@ -119,15 +120,22 @@ class BindingHandle:
 
     def _install(self) -> None:
         """Put everything in its place, or nothing."""
-        watch = _UnboundWatch()
         try:
             for tower in () if self.config.is_neutral else self._towers:
-                self._hooks.append(tower.encoder.register_forward_pre_hook(watch))
+                self._hooks.append(tower.encoder.register_forward_pre_hook(self._watch))
             self._pipeline.encode_prompt = self._encode_bound
             setattr(self._pipeline, _HANDLE, self)
         except BaseException:
             self.close()
             raise
+
+    def _watch(self, encoder: nn.Module, args: tuple[Any, ...]) -> None:
+        """Warn once of a pipeline that shares the text encoders and has no binding."""
+        pipeline = None if self._has_warned or _is_compiling() else _calling_pipeline()
+        if pipeline is not None and _HANDLE not in vars(pipeline):
+            self._has_warned = True
+            shares = f"{type(pipeline).__name__} shares the text encoder of a bound pipeline but not its binding"
+            warnings.warn(f"{shares}, so its prompts stay unbound: call apply_binding on it", stacklevel=5)
 
     def _encode_bound(self, *args: Any, **kwargs: Any) -> Any:
         """Do what the pipeline's `encode_prompt` does, and bind the rows of the prompt."""
@@ -188,22 +196,6 @@ class _PipelineEncoder(TextEncoder):
         encoded = self._handle._encode(**settings)
         images = len(encoded[0]) // len(prompts)
         return Encoded(encoded[0][::images].unsqueeze(1), encoded)  # the images of one prompt share its rows
-
-
-class _UnboundWatch:
-    """A hook on text encoders that warns once of a pipeline which shares them and has no binding."""
-
-    def __init__(self) -> None:
-        self._has_warned = False
-
-    def __call__(self, encoder: nn.Module, args: tuple[Any, ...]) -> None:
-        if self._has_warned or _is_compiling():
-            return
-        pipeline = _calling_pipeline()
-        if pipeline is not None and _HANDLE not in vars(pipeline):
-            self._has_warned = True
-            shares = f"{type(pipeline).__name__} shares the text encoder of a bound pipeline but not its binding"
-            warnings.warn(f"{shares}, so its prompts stay unbound: call apply_binding on it", stacklevel=5)
 
 
 def _calling_pipeline() -> object | None:
