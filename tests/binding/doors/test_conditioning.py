@@ -96,9 +96,7 @@ def test_the_name_of_an_embedding_is_text_where_the_host_has_none():
 def test_a_group_across_two_chunks_is_left_out_and_named():
     text = "and. " * 36 + "a ~red and very very round circle~ and a ~blue square~"
     bound = bind_conditioning(text, PAPER, new_clip("l"))
-    assert bound.report.startswith(
-        "square: blue\nLeft unbound: group must lie within one chunk of 75 tokens (move it, "
-    )
+    assert bound.report.startswith("square: blue\nLeft unbound: group must lie within one chunk of 75 tokens, got")
     assert bound.conditioning[0][1][PHRASES_KEY].parse.labels == ["square"]
 
 

@@ -135,7 +135,7 @@ def groups_of(text: str, room: int, chunks: int = 9):
 
 def test_a_group_across_two_chunks_is_refused_with_its_words():
     assert groups_of("a red cat and a blue dog", 4)[1].noun == (77 + 3,)
-    with pytest.raises(ValueError, match=r"group must lie within one chunk of 75 tokens .*, got 'blue dog' across two"):
+    with pytest.raises(ValueError, match="group must lie within one chunk of 75 tokens, got 'blue dog' across two"):
         groups_of("a red cat and a blue dog", 6)
 
 
@@ -145,4 +145,4 @@ def test_a_group_across_two_chunks_is_refused_with_its_words():
 def test_a_group_that_is_cut_off_is_refused_with_its_words(room, cut):
     with pytest.raises(ValueError) as told:
         groups_of("a red cat and a blue dog", room, chunks=1)
-    assert str(told.value) == f"group must lie within what the model reads (shorten the prompt), got {cut}"
+    assert str(told.value) == f"group must lie within what the model reads, got {cut}: shorten the prompt"

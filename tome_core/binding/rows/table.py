@@ -91,14 +91,14 @@ def row_group(parse: Parse, group: Group, table: TokenTable) -> RowGroup:
     last = table.spans[-1].end if table.spans else 0
     if group.spans[-1].end > last:
         cut = parse.text[max(last, group.spans[0].start) : group.spans[-1].end].strip()
-        where = "within what the model reads (shorten the prompt)"
-        raise ValueError(f"group must lie {where}, got {words!r}, of which {cut!r} is cut off")
+        found = f"got {words!r}, of which {cut!r} is cut off: shorten the prompt"
+        raise ValueError(f"group must lie within what the model reads, {found}")
     noun = table.rows_of(group.subject)
     found = dict.fromkeys(row for span in group.modifiers for row in table.rows_of(span))
     modifiers = tuple(row for row in found if row not in noun)
     if len({row // CHUNK for row in (*noun, *modifiers)}) > 1:
-        where = f"within one chunk of {CHUNK - 2} tokens (move it, or shorten the prompt)"
-        raise ValueError(f"group must lie {where}, got {words!r} across two")
+        found = f"got {words!r} across two: move it, or shorten the prompt"
+        raise ValueError(f"group must lie within one chunk of {CHUNK - 2} tokens, {found}")
     if not noun or not modifiers:
         raise ValueError(f"group must have tokens of its own for thing and modifiers, got {words!r}")
     return RowGroup(noun, modifiers)
