@@ -40,20 +40,20 @@ class Guider(host.Guider):
         self.conds = conds
 
     def _euler(self, noise: Tensor, sigmas: Tensor, fail_at: int | None) -> Tensor:
-        assert self.told is not None or fail_at is None
+        assert self.listener is not None or fail_at is None
         x = noise * sigmas[0]
         for step in range(len(sigmas) - 1):
             denoised = self._guided(x, sigmas[step], sigmas)
             x = x + (x - denoised) / sigmas[step] * (sigmas[step + 1] - sigmas[step])
-            if self.told is not None:
-                self.told(step, denoised, x, len(sigmas) - 1)
+            if self.listener is not None:
+                self.listener(step, denoised, x, len(sigmas) - 1)
         return x
 
-    told: Any = None
+    listener: Any = None
 
     def sample(self, noise: Tensor, sigmas: Tensor, fail_at: int | None = None) -> Tensor:
         def outer(noise: Tensor, *given: Any) -> Tensor:
-            self.told = given[4]
+            self.listener = given[4]
             return self._euler(noise, sigmas, fail_at)
 
         wrappers = self.model_options["transformer_options"]["wrappers"].get("outer_sample", {})

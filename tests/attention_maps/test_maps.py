@@ -68,9 +68,9 @@ def test_half_types_are_computed_in_float32(dtype):
 @pytest.mark.parametrize("rows", [[], [7], [-1]])
 def test_rows_that_are_not_there_are_refused(rows):
     q, k = random_pair()
-    with pytest.raises(ValueError) as told:
+    with pytest.raises(ValueError) as caught:
         attention_maps(q, k, 3, rows)
-    assert str(told.value) == f"rows must be one or more from 0 to 6, got {rows}"
+    assert str(caught.value) == f"rows must be one or more from 0 to 6, got {rows}"
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 99))

@@ -268,15 +268,15 @@ def test_without_a_latent_every_look_tells_which_of_several_runs_it_is():
     patched, shelf = collect_maps(new_model())
     latent = run(patched, [entry(bound())], seed=0)
     assert shelf.maps()[1] == []
-    told = []
+    notes = []
     for seed in range(1, 5):
         run(patched, [entry(bound())], seed=seed)
-        told.append(shelf.maps()[1])
-        assert shelf.maps()[1] == told[-1]
+        notes.append(shelf.maps()[1])
+        assert shelf.maps()[1] == notes[-1]
     how = "Connect a latent to choose."
-    assert told[0] == [f"Maps of run 2 on this model, 1 earlier one is kept. {how}"]
-    assert told[1] == [f"Maps of run 3 on this model, 2 earlier ones are kept. {how}"]
-    assert told[3] == [f"Maps of run 5 on this model, 3 earlier ones are kept. {how}"]
+    assert notes[0] == [f"Maps of run 2 on this model, 1 earlier one is kept. {how}"]
+    assert notes[1] == [f"Maps of run 3 on this model, 2 earlier ones are kept. {how}"]
+    assert notes[3] == [f"Maps of run 5 on this model, 3 earlier ones are kept. {how}"]
     assert shelf.maps(latent)[1][0].startswith("No sampler of this model returned this latent")
     assert shelf.maps(run(patched, [entry(bound())], seed=9))[1] == []
 

@@ -21,9 +21,9 @@ from tome_core.binding import BindingConfig
     ],
 )
 def test_a_setting_out_of_its_bounds_is_refused(settings, sentence):
-    with pytest.raises(ValueError) as told:
+    with pytest.raises(ValueError) as caught:
         BindingConfig(**settings)
-    assert str(told.value) == sentence
+    assert str(caught.value) == sentence
 
 
 def test_the_defaults_are_the_papers_and_only_strength_0_is_neutral():

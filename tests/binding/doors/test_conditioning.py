@@ -59,8 +59,8 @@ def test_rows_are_merged_with_their_weights(names):
     text = "a (red:1.3) \\(nice\\) circle, and a ((blue)) square"
     own = rows(encode(clip, text))
     bound = bind_conditioning(text, BindingConfig(ends="off", removed="keep"), clip)
-    for noun, said in groups(bound):
-        total = own[list(noun)].sum(0) + own[list(said)].sum(0)
+    for noun, modifiers in groups(bound):
+        total = own[list(noun)].sum(0) + own[list(modifiers)].sum(0)
         assert torch.allclose(rows(bound.conditioning)[noun[0]], total, atol=1e-5)
     assert len(groups(bound)) == 2
 
@@ -84,8 +84,8 @@ def test_vectors_of_an_embedding_move_the_rows_behind_them():
     bound = bind_conditioning(text, PAPER, clip)
     assert next(noun for noun, _ in groups(bound)) == (7,)
     own = rows(encode(clip, text))
-    noun, said = groups(bound)[0]
-    assert torch.allclose(rows(bound.conditioning)[7], own[list(noun)].sum(0) + own[list(said)].sum(0), atol=1e-5)
+    noun, modifiers = groups(bound)[0]
+    assert torch.allclose(rows(bound.conditioning)[7], own[list(noun)].sum(0) + own[list(modifiers)].sum(0), atol=1e-5)
 
 
 def test_the_name_of_an_embedding_is_text_where_the_host_has_none():

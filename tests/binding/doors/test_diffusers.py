@@ -244,7 +244,7 @@ def test_a_prompt_that_the_tokenizer_changes_stays_unbound_and_is_said(pipeline,
             UserWarning, match="prompt was left unbound, 'a red café': tokens must be those of the prompt"
         ):
             bound = encode(changed, prompts)
-        assert [len(told.groups) for told in handle.prompts] == [0, 2]
+        assert [len(caught.groups) for caught in handle.prompts] == [0, 2]
         with pytest.raises(ValueError, match="tokens must be those of the prompt"):
             handle.read(prompts[0])
     assert torch.equal(bound[0], rows[0])
@@ -282,19 +282,19 @@ def test_a_pipeline_that_shares_the_text_encoder_and_not_the_binding_is_said_onc
     rows, before = encode(sibling, OBJECTS), traces(sd15.text_encoder)
     with apply_binding(sd15) as handle:
         assert traces(sd15.text_encoder) != before
-        with pytest.warns(UserWarning, match=SHARES) as told:
+        with pytest.warns(UserWarning, match=SHARES) as caught:
             assert torch.equal(encode(sibling, OBJECTS), rows)
             encode(sibling, COLOURS)
-        assert len(told) == 1
+        assert len(caught) == 1
     assert traces(sd15.text_encoder) == before
     encode(sibling, OBJECTS)
     assert not handle.is_installed
 
 
 def test_two_text_encoders_say_it_once(sdxl, encode):
-    with apply_binding(sdxl), pytest.warns(UserWarning, match="so its prompts stay unbound") as told:
+    with apply_binding(sdxl), pytest.warns(UserWarning, match="so its prompts stay unbound") as caught:
         encode(StableDiffusionXLImg2ImgPipeline.from_pipe(sdxl), OBJECTS)
-    assert len(told) == 1
+    assert len(caught) == 1
 
 
 @pytest.mark.filterwarnings("error:.*shares the text encoder")
@@ -436,10 +436,10 @@ def test_a_subject_that_is_cut_off_is_refused_before_any_work(sd15, latents):
 def test_a_pipeline_that_lacks_a_part_is_refused(sd15, missing, named):
     parts = dict(sd15.components) | dict.fromkeys(missing)
     broken = type(sd15)(**parts, requires_safety_checker=False)
-    with pytest.raises(UnsupportedModelError) as told:
+    with pytest.raises(UnsupportedModelError) as caught:
         apply_binding(broken)
     supported = "a Stable Diffusion or SDXL pipeline with its tokenizers and CLIP text encoders"
-    assert str(told.value) == f"pipeline must be {supported}, got {named}"
+    assert str(caught.value) == f"pipeline must be {supported}, got {named}"
     assert "encode_prompt" not in vars(broken)
 
 
@@ -452,10 +452,10 @@ def test_a_text_encoder_of_another_kind_is_refused(sd15):
 
 def refused(pipeline, found, traces):
     own, before = sorted(vars(pipeline)), traces(pipeline.text_encoder)
-    with pytest.raises(UnsupportedModelError) as told:
+    with pytest.raises(UnsupportedModelError) as caught:
         apply_binding(pipeline)
     supported = "a Stable Diffusion or SDXL pipeline with its tokenizers and CLIP text encoders"
-    assert str(told.value) == f"pipeline must be {supported}, got {found}"
+    assert str(caught.value) == f"pipeline must be {supported}, got {found}"
     assert (sorted(vars(pipeline)), traces(pipeline.text_encoder)) == (own, before)
 
 

@@ -79,9 +79,9 @@ PARSES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "told"), PARSES)
-def test_a_parse_is_told_in_one_line(text, told):
-    assert str(phrases(text)) == told
+@pytest.mark.parametrize(("text", "line"), PARSES)
+def test_a_parse_is_written_in_one_line(text, line):
+    assert str(phrases(text)) == line
 
 
 @pytest.mark.parametrize(
@@ -190,9 +190,9 @@ def test_groups_are_listed_apart_from_the_text():
     ],
 )
 def test_a_mistake_in_a_group_is_told_with_its_words(text, listing, sentence):
-    with pytest.raises(ValueError) as told:
+    with pytest.raises(ValueError) as caught:
         phrases(text, listing)
-    assert str(told.value) == sentence
+    assert str(caught.value) == sentence
 
 
 def test_a_prompt_of_thousands_of_words_is_read_at_once():

@@ -166,6 +166,6 @@ def test_the_other_prompts_rows_are_not_read_where_ends_are_off():
     ],
 )
 def test_rows_that_do_not_fit_are_refused(rows, bare, prompt, sentence):
-    with pytest.raises(ValueError) as told:
+    with pytest.raises(ValueError) as caught:
         bind_rows(rows, bare, prompt, BindingConfig())
-    assert str(told.value).startswith(sentence)
+    assert str(caught.value).startswith(sentence)

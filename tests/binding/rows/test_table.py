@@ -1,4 +1,4 @@
-"""The table from characters to rows, against CLIP's tokenizer, which tells the characters of its tokens itself."""
+"""The table from characters to rows, against CLIP's tokenizer, which gives the characters of its tokens itself."""
 
 from functools import cache
 from typing import Any
@@ -28,9 +28,9 @@ def tokenizer() -> Any:
 
 
 def tokens_of(text: str) -> tuple[list[bytes], list[tuple[int, int]]]:
-    """Return the tokens of a text and, as the tokenizer itself tells, the characters that they were made from."""
-    told = tokenizer()(text, add_special_tokens=False, return_offsets_mapping=True)
-    return [token_bytes(x) for x in tokenizer().convert_ids_to_tokens(told.input_ids)], told.offset_mapping
+    """Return the tokens of a text and, as the tokenizer itself gives them, the characters that they were made from."""
+    caught = tokenizer()(text, add_special_tokens=False, return_offsets_mapping=True)
+    return [token_bytes(x) for x in tokenizer().convert_ids_to_tokens(caught.input_ids)], caught.offset_mapping
 
 
 def in_chunks(tokens: list[bytes]) -> list[list[bytes]]:
@@ -58,7 +58,7 @@ def test_it_agrees_with_the_tokenizer_on_300_prompts(words, blank):
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from([word for word in WORDS if word.isalnum()]), min_size=1, max_size=110), st.data())
-def test_a_word_has_the_rows_that_the_tokenizer_tells_for_it(words, data):
+def test_a_word_has_the_rows_that_the_tokenizer_gives_it(words, data):
     chosen = data.draw(st.integers(0, len(words) - 1))
     start = sum(len(word) + 1 for word in words[:chosen])
     end = start + len(words[chosen])
@@ -143,6 +143,6 @@ def test_a_group_across_two_chunks_is_refused_with_its_words():
     ("room", "cut"), [(6, "'blue dog', of which 'dog' is cut off"), (2, "'red cat', of which 'cat' is cut off")]
 )
 def test_a_group_that_is_cut_off_is_refused_with_its_words(room, cut):
-    with pytest.raises(ValueError) as told:
+    with pytest.raises(ValueError) as caught:
         groups_of("a red cat and a blue dog", room, chunks=1)
-    assert str(told.value) == f"group must lie within what the model reads, got {cut}: shorten the prompt"
+    assert str(caught.value) == f"group must lie within what the model reads, got {cut}: shorten the prompt"
