@@ -11,7 +11,6 @@ from torch import nn
 from ...errors import UnsupportedModelError
 from ..rows.table import TokenTable, read_tokens, token_bytes
 
-_SUPPORTED: Final = "a Stable Diffusion or SDXL pipeline with its tokenizers and CLIP text encoders"
 _PAIRS: Final = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 
 
@@ -55,27 +54,28 @@ def find_towers(pipeline: object) -> tuple[Tower, ...]:
     """
     name = type(pipeline).__name__
     if getattr(pipeline, "unet", None) is None:
-        raise UnsupportedModelError(f"pipeline must be {_SUPPORTED}, got {name}")
+        raise _unsupported(name)
     if not _encodes_prompts(type(pipeline)):
-        found = f"{name}, which does not encode its prompts by encode_prompt"
-        raise UnsupportedModelError(f"pipeline must be {_SUPPORTED}, got {found}")
-    towers = []
-    for tokenizer_name, encoder_name in _PAIRS:
-        tokenizer, encoder = (getattr(pipeline, x, None) for x in (tokenizer_name, encoder_name))
-        if tokenizer is None and encoder is None and hasattr(pipeline, "tokenizer_2"):
-            continue  # SDXL's refiner has the second alone, and SD the first
-        missing = [x for x, y in ((tokenizer_name, tokenizer), (encoder_name, encoder)) if y is None]
-        if towers and len(missing) == 2:
-            continue
+        raise _unsupported(f"{name}, which does not encode its prompts by encode_prompt")
+    towers: list[Tower] = []
+    for names in _PAIRS:
+        tokenizer, encoder = (getattr(pipeline, part, None) for part in names)
+        missing = [part for part in names if getattr(pipeline, part, None) is None]
+        if len(missing) == 2 and (towers or hasattr(pipeline, "tokenizer_2")):
+            continue  # SD has the first alone, and SDXL's refiner the second
         if missing or encoder is None:
-            raise UnsupportedModelError(f"pipeline must be {_SUPPORTED}, got {name} without {' and '.join(missing)}")
+            raise _unsupported(f"{name} without {' and '.join(missing)}")
         if not any(cls.__name__.startswith("CLIPText") for cls in type(encoder).__mro__):
-            found = f"{name} with a {type(encoder).__name__}"
-            raise UnsupportedModelError(f"pipeline must be {_SUPPORTED}, got {found}")
+            raise _unsupported(f"{name} with a {type(encoder).__name__}")
         towers.append(Tower(pipeline, tokenizer, encoder, encoder.config.hidden_size))
     if not towers:
-        raise UnsupportedModelError(f"pipeline must be {_SUPPORTED}, got {name} without a text encoder")
+        raise _unsupported(f"{name} without a text encoder")
     return tuple(towers)
+
+
+def _unsupported(found: str) -> UnsupportedModelError:
+    supported = "a Stable Diffusion or SDXL pipeline with its tokenizers and CLIP text encoders"
+    return UnsupportedModelError(f"pipeline must be {supported}, got {found}")
 
 
 def _encodes_prompts(kind: type) -> bool:
