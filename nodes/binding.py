@@ -10,9 +10,9 @@ from ..tome_core.binding.conditioning import bind_conditioning
 from ..tome_core.binding.markup import unmarked
 from ..tome_core.presets import BINDING_PRESETS, binding_preset
 from .host_clip import host_clip
+from .node_text import text_output
 from .presets import preset_inputs
 from .schema import CATEGORY, schema
-from .telling import tell
 
 
 class ToMeBindPrompt(io.ComfyNode):
@@ -103,5 +103,4 @@ class ToMeBindPrompt(io.ComfyNode):
         except ValueError as mistake:
             conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(unmarked(text)))
             report = f"Nothing bound: {mistake}. The prompt is encoded as CLIP Text Encode does."
-        tell(cls.hidden.unique_id, report)
-        return io.NodeOutput(conditioning, report)
+        return io.NodeOutput(conditioning, report, ui=text_output(cls.hidden.unique_id, report))

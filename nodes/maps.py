@@ -6,6 +6,7 @@ model and hands out an empty shelf, the second takes the picture, which comes af
 
 from typing import Any
 
+from comfy.patcher_extension import WrappersMP
 from comfy.utils import ProgressBar
 from comfy_api.latest import io, ui
 
@@ -13,11 +14,12 @@ from ..tome_core.binding.map_images import map_masks, overlay_sheets, preview_sh
 from ..tome_core.binding.map_run import PhraseMaps
 from ..tome_core.binding.patcher import NO_GROUPS, MapShelf, collect_maps
 from ..tome_core.errors import UnsupportedModelError
+from .node_text import text_output, update_text
 from .schema import CATEGORY, schema
-from .telling import tell
 
 Maps = io.Custom("TOME_MAPS")
 PREVIEW_PIXELS = 768
+TEXT_KEY = "tome_suite_maps_text"
 
 
 class ToMeAttentionMaps(io.ComfyNode):
@@ -62,12 +64,34 @@ class ToMeAttentionMaps(io.ComfyNode):
             picture = ("JPEG", preview_sheet(maps), PREVIEW_PIXELS)
             ProgressBar(total, node_id).update_absolute(step + 1, total, picture)
 
+        def run_and_report(executor: Any, *args: Any, **options: Any) -> Any:
+            latent = executor(*args, **options)
+            update_text(node_id, _run_report(shelf))
+            return latent
+
+        reporting = model.clone()
+        reporting.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, TEXT_KEY)
+        reporting.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, TEXT_KEY, run_and_report)  # around what collects
         try:
-            patched, shelf = collect_maps(model, on_step=show if preview else None)
+            patched, shelf = collect_maps(reporting, on_step=show if preview else None)
         except UnsupportedModelError as problem:
-            tell(node_id, f"No maps, the model passes through untouched: {problem}")
-            return io.NodeOutput(model, MapShelf(str(problem)))
-        return io.NodeOutput(patched, shelf)
+            text = f"No maps, the model passes through untouched: {problem}"
+            return io.NodeOutput(model, MapShelf(str(problem)), ui=text_output(node_id, text))
+        return io.NodeOutput(patched, shelf, ui=text_output(node_id, "Ready: the maps come with the sampler's run."))
+
+
+def _run_report(shelf: MapShelf) -> str:
+    """Return what came of the latest run."""
+    maps, notes = shelf.maps()
+    if maps is None:
+        return "\n".join(notes)
+    phrases = f"{len(maps.labels)} phrase{'' if len(maps.labels) == 1 else 's'}"
+    return "\n".join([f"Maps of {phrases} in this run: {_numbered(maps)}.", *maps.notes])
+
+
+def _numbered(maps: PhraseMaps) -> str:
+    """Return the phrases with their numbers."""
+    return "; ".join(f"{number}: {label}" for number, label in enumerate(maps.labels, start=1))
 
 
 class ToMeShowMaps(io.ComfyNode):
@@ -143,9 +167,9 @@ class ToMeShowMaps(io.ComfyNode):
             except ValueError as mistake:
                 notes.insert(0, f"Masks are black: {mistake}")
             sheets = overlay_sheets(image, found, opacity)
-            notes.insert(0, "; ".join(f"{number}: {label}" for number, label in enumerate(found.labels, start=1)))
+            notes.insert(0, _numbered(found))
         elif NO_GROUPS in notes:
             notes.append("Encode it with ToMe Bind Prompt, which says on itself what it binds.")
         report = "\n".join(notes)
-        tell(cls.hidden.unique_id, report)
-        return io.NodeOutput(sheets, masks, report, ui=ui.PreviewImage(sheets, cls=cls))
+        shown = ui.PreviewImage(sheets, cls=cls).as_dict() | text_output(cls.hidden.unique_id, report)
+        return io.NodeOutput(sheets, masks, report, ui=shown)

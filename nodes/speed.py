@@ -9,10 +9,10 @@ from ..tome_core.presets import speed_preset
 from ..tome_core.speed import SpeedConfig, SpeedReport
 from ..tome_core.speed.config import without_retired
 from ..tome_core.speed.doors.patcher import find_family, patch_speed
+from .node_text import text_output, update_text
 from .presets import preset_inputs
+from .run_timer import RunTimer
 from .schema import CATEGORY, config_from, config_inputs, schema
-from .telling import tell
-from .watching import RunWatch
 
 ALIASES = ["token merging", "tome", "tomesd", "faster", "speed up", "accelerate", "ToDo", "optimize"]
 MODEL_TOOLTIP = "Any Stable Diffusion 1.x, 2.x or SDXL model. Put LoRAs before or after, in any order."
@@ -113,21 +113,18 @@ def _patch(
     It comes out as it came where it is not supported, has no such level, or a knob that came by wire breaks its rule:
     the picture is drawn all the same. `gone` is what to say of settings that are gone.
     """
-
-    watch, notes = RunWatch(model.load_device), "".join(f"\nNote: {sentence}." for sentence in gone)
+    timer, notes = RunTimer(model.load_device), "".join(f"\nNote: {sentence}." for sentence in gone)
 
     def on_end(run: SpeedReport) -> None:
-        tell(node_id, f"{watch.told(run.merged_calls + run.untouched_calls)}\n{run.result()}{notes}")
+        update_text(node_id, f"{timer.sentence(run.merged_calls + run.untouched_calls)}\n{run.result()}{notes}")
 
     try:
         patched, report = patch_speed(model, choose(), on_end=on_end)
     except ValueError as problem:  # UnsupportedModelError among them
         text = f"The model passes through as it came: {problem}{notes}"
-        tell(node_id, text)
-        return io.NodeOutput(model, text)
+        return io.NodeOutput(model, text, ui=text_output(node_id, text))
     text = f"{report.expectation()}{notes}"
     if report.config.is_neutral:  # the time without merging, to be seen beside the time with it
-        watch = RunWatch(model.load_device, lambda: tell(node_id, f"{watch.told()}\n{text}"))
-    watch.watch(patched)
-    tell(node_id, text)
-    return io.NodeOutput(patched, text)
+        timer = RunTimer(model.load_device, lambda: update_text(node_id, f"{timer.sentence()}\n{text}"))
+    timer.attach(patched)
+    return io.NodeOutput(patched, text, ui=text_output(node_id, text))
