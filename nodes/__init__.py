@@ -1,4 +1,8 @@
-"""The suite's nodes for ComfyUI (V3 API): thin, stateless, without maths."""
+"""The suite's nodes for ComfyUI (V3 API): thin, stateless, without maths.
+
+ComfyUI waits for every pack when it starts. So a node imports at the top what its inputs are made of, and what it runs
+when it runs.
+"""
 
 from typing import Any
 

@@ -5,11 +5,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..tome_core.binding import BindingConfig, phrases
-from ..tome_core.binding.conditioning import bind_conditioning
-from ..tome_core.binding.markup import unmarked
 from ..tome_core.presets import BINDING_PRESETS, binding_preset
-from .host_clip import host_clip
 from .node_text import text_output
 from .presets import preset_inputs
 from .schema import CATEGORY, schema
@@ -77,6 +73,8 @@ class ToMeBindPrompt(io.ComfyNode):
 
         The host checks no bounds of what is named here, so those of `strength` are checked here as well.
         """
+        from ..tome_core.binding import BindingConfig, phrases
+
         if strength is not None:
             try:
                 BindingConfig(strength=strength)
@@ -93,6 +91,11 @@ class ToMeBindPrompt(io.ComfyNode):
     @classmethod
     def execute(cls, clip: Any, text: str, preset: str, strength: float, groups: str = "") -> io.NodeOutput:
         """Encode the prompt and bind it; one that cannot be read is encoded as it is, and the report says why."""
+        from ..tome_core.binding import phrases
+        from ..tome_core.binding.conditioning import bind_conditioning
+        from ..tome_core.binding.markup import unmarked
+        from .host_clip import host_clip
+
         if clip is None:
             raise RuntimeError("clip must be a text encoder, got None: the checkpoint has none, load one beside it")
         try:

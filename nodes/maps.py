@@ -4,18 +4,19 @@ A sampler runs between the two, since a node cannot give what is only there afte
 model and hands out an empty shelf, the second takes the picture, which comes after the sampler, and reads the shelf.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy.patcher_extension import WrappersMP
 from comfy.utils import ProgressBar
 from comfy_api.latest import io, ui
 
-from ..tome_core.binding.map_images import map_masks, overlay_sheets, preview_sheet
-from ..tome_core.binding.map_run import PhraseMaps
-from ..tome_core.binding.patcher import NO_GROUPS, MapShelf, collect_maps
 from ..tome_core.errors import UnsupportedModelError
 from .node_text import text_output, update_text
 from .schema import CATEGORY, schema
+
+if TYPE_CHECKING:
+    from ..tome_core.binding.map_run import PhraseMaps
+    from ..tome_core.binding.patcher import MapShelf
 
 Maps = io.Custom("TOME_MAPS")
 PREVIEW_PIXELS = 768
@@ -58,9 +59,12 @@ class ToMeAttentionMaps(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, preview: bool = True) -> io.NodeOutput:
         """Patch a clone of the model; an unsupported one passes through untouched."""
+        from ..tome_core.binding.map_images import preview_sheet
+        from ..tome_core.binding.patcher import MapShelf, collect_maps
+
         node_id = cls.hidden.unique_id
 
-        def show(step: int, total: int, maps: PhraseMaps) -> None:
+        def show(step: int, total: int, maps: "PhraseMaps") -> None:
             picture = ("JPEG", preview_sheet(maps), PREVIEW_PIXELS)
             ProgressBar(total, node_id).update_absolute(step + 1, total, picture)
 
@@ -80,7 +84,7 @@ class ToMeAttentionMaps(io.ComfyNode):
         return io.NodeOutput(patched, shelf, ui=text_output(node_id, "Ready: the maps come with the sampler's run."))
 
 
-def _run_report(shelf: MapShelf) -> str:
+def _run_report(shelf: "MapShelf") -> str:
     """Return what came of the latest run."""
     maps, notes = shelf.maps()
     if maps is None:
@@ -89,7 +93,7 @@ def _run_report(shelf: MapShelf) -> str:
     return "\n".join([f"Maps of {phrases} in this run: {_numbered(maps)}.", *maps.notes])
 
 
-def _numbered(maps: PhraseMaps) -> str:
+def _numbered(maps: "PhraseMaps") -> str:
     """Return the phrases with their numbers."""
     return "; ".join(f"{number}: {label}" for number, label in enumerate(maps.labels, start=1))
 
@@ -150,7 +154,7 @@ class ToMeShowMaps(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        maps: MapShelf,
+        maps: "MapShelf",
         image: Any,
         latent: dict[str, Any] | None = None,
         phrase: int = 0,
@@ -158,6 +162,9 @@ class ToMeShowMaps(io.ComfyNode):
         opacity: float = 0.65,
     ) -> io.NodeOutput:
         """Draw the maps of the run that the picture came from; without any the picture passes through."""
+        from ..tome_core.binding.map_images import map_masks, overlay_sheets
+        from ..tome_core.binding.patcher import NO_GROUPS
+
         found, notes = maps.maps(None if latent is None else latent["samples"])
         height, width = int(image.shape[1]), int(image.shape[2])
         sheets, masks = image, image.new_zeros(1, height, width)

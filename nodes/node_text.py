@@ -1,8 +1,8 @@
 """The text that a node shows on itself, and what it leaves in the metadata of images.
 
-What a node knows when it runs is part of its output, and ComfyUI keeps it. What it learns from a sampler after that goes
-to the browser in a message of its own. `web/node_text.js` draws both, and keeps them on the node when the job is over.
-A browser without that script gets both as progress text, which some front ends clear at the end of the job.
+What a node knows when it runs is part of its output, and ComfyUI keeps it. What it learns from a sampler after that
+goes to the browser in a message of its own. `web/node_text.js` draws both, and keeps them on the node when the job is
+over. A browser without that script gets both as progress text, which some front ends clear at the end of the job.
 """
 
 from typing import Any, Final

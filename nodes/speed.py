@@ -1,18 +1,19 @@
 """ToMe Speed and ToMe Speed (Advanced): the same patch, by a word and a slider or by every knob."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
 from ..tome_core.presets import speed_preset
-from ..tome_core.speed import SpeedConfig, SpeedReport
-from ..tome_core.speed.config import without_retired
-from ..tome_core.speed.doors.patcher import find_family, patch_speed
+from ..tome_core.speed.config import SpeedConfig, without_retired
 from .node_text import text_output, update_text
 from .presets import preset_inputs
 from .run_timer import RunTimer
 from .schema import CATEGORY, config_from, config_inputs, schema
+
+if TYPE_CHECKING:
+    from ..tome_core.speed import SpeedReport
 
 ALIASES = ["token merging", "tome", "tomesd", "faster", "speed up", "accelerate", "ToDo", "optimize"]
 MODEL_TOOLTIP = "Any Stable Diffusion 1.x, 2.x or SDXL model. Put LoRAs before or after, in any order."
@@ -53,6 +54,8 @@ class ToMeSpeed(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, preset: str, strength: float) -> io.NodeOutput:
         """Patch a clone of the model by a preset for its family."""
+        from ..tome_core.speed.doors.patcher import find_family
+
         return _patch(model, lambda: speed_preset(preset, find_family(model), strength), cls.hidden.unique_id)
 
 
@@ -113,9 +116,11 @@ def _patch(
     It comes out as it came where it is not supported, has no such level, or a knob that came by wire breaks its rule:
     the picture is drawn all the same. `gone` is what to say of settings that are gone.
     """
+    from ..tome_core.speed.doors.patcher import patch_speed
+
     timer, notes = RunTimer(model.load_device), "".join(f"\nNote: {sentence}." for sentence in gone)
 
-    def on_end(run: SpeedReport) -> None:
+    def on_end(run: "SpeedReport") -> None:
         update_text(node_id, f"{timer.sentence(run.merged_calls + run.untouched_calls)}\n{run.result()}{notes}")
 
     try:

@@ -12,13 +12,14 @@ ROOT = Path(__file__).resolve().parent.parent
 EVERY_ROOM = "every room"
 ARROWS = {
     "errors": "",
+    "lazy": "",
     "settings": "",
     "clip_bytes": "",
     "unet_walk": "",
     "merging": "",
-    "speed": "merging errors settings unet_walk",
+    "speed": "merging errors lazy settings unet_walk",
     "presets": "speed binding",
-    "binding": "clip_bytes merging errors settings unet_walk",
+    "binding": "clip_bytes merging errors lazy settings unet_walk",
     "checkpoints": "clip_bytes errors",
     "demo": "checkpoints errors",
     "evaluation": "demo",

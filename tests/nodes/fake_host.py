@@ -179,7 +179,11 @@ def modules() -> dict[str, ModuleType]:
     nothing: Any = object()
     given: dict[str, dict[str, Any]] = {
         "comfy_api": {},
-        "comfy_api.latest": {"io": io, "ui": SimpleNamespace(PreviewImage=PreviewImage), "ComfyExtension": ComfyExtension},
+        "comfy_api.latest": {
+            "io": io,
+            "ui": SimpleNamespace(PreviewImage=PreviewImage),
+            "ComfyExtension": ComfyExtension,
+        },
         "aiohttp": {"web": SimpleNamespace(Request=object, Response=Response)},
         "server": {"PromptServer": SimpleNamespace(instance=Server())},
         "comfy": {

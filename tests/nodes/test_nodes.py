@@ -42,6 +42,20 @@ def test_no_node_needs_diffusers():
     assert done.returncode == 0, done.stderr
 
 
+def test_loading_the_pack_imports_nothing_that_only_runs_or_measures():
+    code = (
+        "import sys, tests.nodes.loading as x; x.loaded_pack().__enter__();"
+        "found = {'.'.join(name.split('.')[:3]) for name in sys.modules if name.startswith('tome_core.')};"
+        "print(*sorted(found))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    imported = done.stdout.split()
+    assert "tome_core.speed.config" in imported
+    rooms = {"bench", "cli", "tuning"}
+    assert [name for name in imported if name.split(".")[1] in rooms] == []
+    assert [name for name in imported if name.endswith((".doors", ".engine", ".layouts", ".plans"))] == []
+
+
 def test_every_node_input_and_output_is_explained(nodes: Any):
     for schema in schemas(nodes):
         assert schema.node_id.startswith("ToMe") and schema.display_name.startswith("ToMe ")

@@ -11,6 +11,7 @@ import torch
 from tome_core.errors import UnsupportedModelError
 from tome_core.presets import SPEED_PRESETS, speed_preset
 from tome_core.speed import LevelReport, SpeedConfig, SpeedReport
+from tome_core.speed.doors import patcher
 
 
 class Model:
@@ -45,10 +46,9 @@ class Patch:
 
 @pytest.fixture
 def speed(nodes: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    module = importlib.import_module(f"{nodes.__name__}.speed")
-    monkeypatch.setattr(module, "patch_speed", Patch())
-    monkeypatch.setattr(module, "find_family", lambda model: "sdxl")
-    return module
+    monkeypatch.setattr(patcher, "patch_speed", Patch())
+    monkeypatch.setattr(patcher, "find_family", lambda model: "sdxl")
+    return importlib.import_module(f"{nodes.__name__}.speed")
 
 
 @pytest.fixture
@@ -58,12 +58,12 @@ def sent(nodes: Any) -> Any:
 
 def test_the_preset_is_the_familys_own_and_scaled(speed: Any):
     speed.ToMeSpeed.execute(Model(), "balanced", 0.5)
-    assert speed.patch_speed.config == speed_preset("balanced", "sdxl", 0.5)
+    assert patcher.patch_speed.config == speed_preset("balanced", "sdxl", 0.5)
 
 
 def test_the_knobs_make_the_config(speed: Any):
     speed.ToMeSpeedAdvanced.execute(Model(), ratio=0.25, levels="1, 2", seed=-1)
-    assert speed.patch_speed.config == SpeedConfig(ratio=0.25, levels=(1, 2))
+    assert patcher.patch_speed.config == SpeedConfig(ratio=0.25, levels=(1, 2))
 
 
 def test_a_broken_knob_is_named_before_the_prompt_runs(speed: Any):
@@ -85,12 +85,12 @@ def test_after_a_run_the_node_says_what_was_merged_and_how_long_it_took(speed: A
     (around_run,) = [found for kind in patched.wrappers.values() for found in kind]
 
     def run() -> str:
-        speed.patch_speed.report.merged_calls += 4
-        speed.patch_speed.report.record(1, (32, 32), "block", 512, channels=320)
+        patcher.patch_speed.report.merged_calls += 4
+        patcher.patch_speed.report.record(1, (32, 32), "block", 512, channels=320)
         return "latent"
 
     assert around_run(run) == "latent"
-    speed.patch_speed.on_end(speed.patch_speed.report)
+    patcher.patch_speed.on_end(patcher.patch_speed.report)
     first, *others = sent[-1][0].splitlines()
     assert first.startswith("This run took ") and "s a model call" in first
     assert others[:2] == [
@@ -110,9 +110,9 @@ def test_a_workflow_that_was_saved_with_the_guard_on_still_runs_and_says_that_it
 ):
     assert speed.ToMeSpeedAdvanced.validate_inputs(**saved) is True
     _, text = speed.ToMeSpeedAdvanced.execute(Model(), ratio=0.25, **saved).args
-    assert speed.patch_speed.config == SpeedConfig(ratio=0.25)
+    assert patcher.patch_speed.config == SpeedConfig(ratio=0.25)
     assert text.splitlines()[1:] == [f"Note: {GUARD_GONE}."]
-    speed.patch_speed.on_end(speed.patch_speed.report)
+    patcher.patch_speed.on_end(patcher.patch_speed.report)
     assert sent[-1][0].splitlines()[-1] == f"Note: {GUARD_GONE}."
 
 
@@ -120,7 +120,7 @@ def test_a_workflow_that_was_saved_with_the_guard_on_still_runs_and_says_that_it
 def test_a_workflow_that_was_saved_with_the_guard_off_is_what_it_was(speed: Any, saved: Any):
     assert speed.ToMeSpeedAdvanced.validate_inputs(**saved) is True
     _, text = speed.ToMeSpeedAdvanced.execute(Model(), **saved).args
-    assert speed.patch_speed.config == SpeedConfig() and "Note" not in text
+    assert patcher.patch_speed.config == SpeedConfig() and "Note" not in text
 
 
 @pytest.mark.parametrize("metric", ["first_block", "stem"])
@@ -130,7 +130,7 @@ def test_a_workflow_that_was_saved_with_a_metric_that_is_gone_runs_with_the_defa
     saved = {"metric": metric, "min_tokens": True}
     assert speed.ToMeSpeedAdvanced.validate_inputs(**saved) is True
     _, text = speed.ToMeSpeedAdvanced.execute(Model(), **saved).args
-    assert speed.patch_speed.config == SpeedConfig()
+    assert patcher.patch_speed.config == SpeedConfig()
     assert text.splitlines()[1:] == [f"Note: {GUARD_GONE}.", f"Note: metric {metric} {METRIC_GONE}."]
 
 
@@ -143,7 +143,7 @@ def test_what_is_gone_is_said_where_nothing_merges_as_well(speed: Any):
 
 def test_a_number_of_tokens_is_no_guard(speed: Any):
     _, text = speed.ToMeSpeedAdvanced.execute(Model(), min_tokens=256).args
-    assert speed.patch_speed.config == SpeedConfig(min_tokens=256) and "Note" not in text
+    assert patcher.patch_speed.config == SpeedConfig(min_tokens=256) and "Note" not in text
 
 
 def test_the_last_knob_is_where_the_guard_was_so_that_saved_values_keep_their_places(speed: Any):
@@ -172,7 +172,7 @@ def test_a_model_that_cannot_be_merged_comes_out_as_it_came_in(speed: Any, monke
     def refuse(*_: Any, **__: Any) -> None:
         raise UnsupportedModelError("Flux is not yet supported")
 
-    monkeypatch.setattr(speed, "patch_speed", refuse)
+    monkeypatch.setattr(patcher, "patch_speed", refuse)
     model = Model()
     answer = speed.ToMeSpeed.execute(model, "fast", 1.0)
     given, text = answer.args

@@ -165,7 +165,10 @@ def test_before_a_run_it_says_where_and_how_much():
         "Will merge 50% of the tokens in attention at level 1 (5 of 20 blocks), level 2 (15 of 20 blocks)."
     )
     assert new_report(start_percent=0.2).expectation().endswith("from 20% to 100% of the run.")
-    for settings, keys in (({"kv_downsample": 2}, "all keys but one of each 2 x 2"), ({"kv_ratio": 0.75}, "75% in keys")):
+    for settings, keys in (
+        ({"kv_downsample": 2}, "all keys but one of each 2 x 2"),
+        ({"kv_ratio": 0.75}, "75% in keys"),
+    ):
         assert f"50% of the tokens in attention, {keys} at level 1" in new_report(**settings).expectation()
 
 

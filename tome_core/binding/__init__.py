@@ -1,14 +1,19 @@
 """Token Merging for Training-Free Semantic Binding (Hu et al. 2024): what a prompt says of a thing stays with it."""
 
-from .bound import BoundPrompt
-from .composite import Layout, RowGroup, bind_rows
-from .config import BindingConfig
-from .diffusers import BindingHandle, apply_binding
-from .diffusers_maps import MapRecorder, record_maps
-from .overlay import overlay
-from .parse import Group, Parse, Span
+from typing import TYPE_CHECKING
+
+from ..lazy import importer
+from .overlay import overlay  # at once, as phrases: modules of these names would hide them
 from .phrases import phrases
-from .spacy_parser import PARSERS, choose_parser
+
+if TYPE_CHECKING:
+    from .bound import BoundPrompt
+    from .composite import Layout, RowGroup, bind_rows
+    from .config import BindingConfig
+    from .diffusers import BindingHandle, apply_binding
+    from .diffusers_maps import MapRecorder, record_maps
+    from .parse import Group, Parse, Span
+    from .spacy_parser import PARSERS, choose_parser
 
 __all__ = [
     "PARSERS",
@@ -28,3 +33,16 @@ __all__ = [
     "phrases",
     "record_maps",
 ]
+
+__getattr__ = importer(
+    __name__,
+    {
+        "bound": ("BoundPrompt",),
+        "composite": ("Layout", "RowGroup", "bind_rows"),
+        "config": ("BindingConfig",),
+        "diffusers": ("BindingHandle", "apply_binding"),
+        "diffusers_maps": ("MapRecorder", "record_maps"),
+        "parse": ("Group", "Parse", "Span"),
+        "spacy_parser": ("PARSERS", "choose_parser"),
+    },
+)
