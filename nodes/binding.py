@@ -1,4 +1,4 @@
-"""ToMe Bind Prompt: CLIP Text Encode that keeps with each thing what the prompt says of it."""
+"""ToMe Bind Prompt: CLIP Text Encode that keeps each thing of a prompt and its words together."""
 
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from .schema import CATEGORY, schema
 
 
 class ToMeBindPrompt(io.ComfyNode):
-    """Encodes a prompt with each thing and what is said of it as one token."""
+    """Encodes a prompt with each thing and its words as one token."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -30,9 +30,9 @@ class ToMeBindPrompt(io.ComfyNode):
                 "cutoff",
             ],
             description=(
-                "Takes the place of CLIP Text Encode for the positive prompt. It finds the things in the prompt and "
-                "what is said of each, and merges the two in the encoded prompt, so that a hat stays on the dog that "
-                "wears it. SD 1.x, SD 2.x and SDXL; other models get the prompt as CLIP Text Encode makes it."
+                "Use it in place of CLIP Text Encode for the positive prompt. It finds each thing in the prompt with "
+                "its colour and clothes, and binds them, so that the hat stays on the right dog. For SD 1.x, SD 2.x "
+                "and SDXL; with other models it does what CLIP Text Encode does."
             ),
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder, from the checkpoint loader."),
@@ -41,26 +41,27 @@ class ToMeBindPrompt(io.ComfyNode):
                     multiline=True,
                     dynamic_prompts=True,
                     tooltip=(
-                        "The prompt, in English sentences or tags. Groups are found by themselves; to choose them, "
-                        "mark each: ~a red cat wearing a hat~, with ^ before the thing where the rules would take "
-                        "another: ~a red ^cat~. Weights (red:1.3) and embedding:names work as ever."
+                        "The prompt, in English sentences or tags. The node finds the groups and shows them. To "
+                        "choose them yourself, mark each one: ~a red cat wearing a hat~. If it takes the wrong word "
+                        "as the thing, put ^ before the right one: ~a red ^cat~. Weights (red:1.3) and "
+                        "embedding:names work as usual."
                     ),
                 ),
                 *preset_inputs(
                     "binding",
                     BINDING_PRESETS[0],
-                    "How far to go from CLIP Text Encode, which 0 is bit for bit, to the bound prompt.",
+                    "How strongly to bind. 0 is CLIP Text Encode, bit for bit.",
                 ),
                 io.String.Input(
                     "groups",
                     default="",
                     optional=True,
-                    tooltip="Groups apart from the prompt, in its words: cat: red, wearing a hat; dog: black.",
+                    tooltip="Groups without marks in the prompt, in its own words: cat: red, wearing a hat; dog: black.",
                 ),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="conditioning", tooltip="The encoded prompt, with its groups."),
-                io.String.Output(display_name="report", tooltip="What was bound, and what was not and why."),
+                io.String.Output(display_name="report", tooltip="What was bound, what was not, and why."),
             ],
             hidden=[io.Hidden.unique_id],
         )

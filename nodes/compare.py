@@ -1,4 +1,4 @@
-"""ToMe Compare: how far two images are apart, in a picture and in two figures."""
+"""ToMe Compare: how much two images differ, in a picture and in two figures."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""ToMe Attention Maps and ToMe Show Maps: where each phrase of a bound prompt looks.
+"""ToMe Attention Maps and ToMe Show Maps: where in the picture each phrase of a bound prompt has its attention.
 
 A sampler runs between the two, since a node cannot give what is only there after a later one: the first patches the
 model and hands out an empty shelf, the second takes the picture, which comes after the sampler, and reads the shelf.
@@ -35,9 +35,9 @@ class ToMeAttentionMaps(io.ComfyNode):
             category=CATEGORY,
             search_aliases=["attention map", "heat map", "heatmap", "DAAM", "cross attention", "visualize attention"],
             description=(
-                "Watches where each phrase of a ToMe Bind Prompt draws attention while any sampler draws, at no extra "
-                "model call; the image stays as it is. Connect model to the sampler, and maps to ToMe Show Maps behind "
-                "it."
+                "Finds out where in the picture each phrase of a ToMe Bind Prompt has its attention, while any sampler "
+                "draws. It needs no extra model call, and the image stays the same. Connect model to the sampler, and "
+                "maps to ToMe Show Maps."
             ),
             inputs=[
                 io.Model.Input("model", tooltip="Any Stable Diffusion 1.x, 2.x or SDXL model, also with ToMe Speed."),
@@ -50,7 +50,7 @@ class ToMeAttentionMaps(io.ComfyNode):
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model, for the sampler."),
-                Maps.Output(display_name="maps", tooltip="The maps to come, for ToMe Show Maps."),
+                Maps.Output(display_name="maps", tooltip="The maps, for ToMe Show Maps."),
             ],
             hidden=[io.Hidden.unique_id],
             not_idempotent=True,  # or two such nodes with one model would be cached as one, and share their maps
@@ -81,7 +81,7 @@ class ToMeAttentionMaps(io.ComfyNode):
         except UnsupportedModelError as problem:
             text = f"No maps, the model passes through untouched: {problem}"
             return io.NodeOutput(model, MapShelf(str(problem)), ui=text_output(node_id, text))
-        return io.NodeOutput(patched, shelf, ui=text_output(node_id, "Ready: the maps come with the sampler's run."))
+        return io.NodeOutput(patched, shelf, ui=text_output(node_id, "Ready. The maps come when the sampler runs."))
 
 
 def _run_report(shelf: "MapShelf") -> str:
@@ -109,17 +109,22 @@ class ToMeShowMaps(io.ComfyNode):
             display_name="ToMe Show Maps",
             category=CATEGORY,
             search_aliases=["attention map", "heat map", "overlay", "mask from prompt", "segmentation by prompt"],
-            description="Shows where each phrase drew attention, over the finished picture, and gives it as masks.",
+            description="Shows where each phrase had its attention, over the finished picture, and gives it as masks.",
             inputs=[
                 Maps.Input("maps", tooltip="From ToMe Attention Maps."),
-                io.Image.Input("image", tooltip="The finished picture, from VAE Decode, to lay the maps over."),
+                io.Image.Input("image", tooltip="The finished picture, from VAE Decode."),
                 io.Latent.Input(
                     "latent",
                     optional=True,
                     tooltip="The sampler's output. Needed only where one model feeds several samplers, to choose one.",
                 ),
                 io.Int.Input(
-                    "phrase", default=0, min=0, max=64, optional=True, tooltip="Masks of this phrase alone; 0 for all."
+                    "phrase",
+                    default=0,
+                    min=0,
+                    max=64,
+                    optional=True,
+                    tooltip="Masks of this phrase alone, by its number on the node; 0 for all.",
                 ),
                 io.Float.Input(
                     "threshold",
@@ -129,7 +134,7 @@ class ToMeShowMaps(io.ComfyNode):
                     step=0.05,
                     optional=True,
                     display_mode=io.NumberDisplay.slider,
-                    tooltip="0 gives soft masks. Above, a mask is white where a map reaches this share of its range.",
+                    tooltip="0 gives soft masks. Above 0, masks are white where the map reaches this share of its range, else black.",
                 ),
                 io.Float.Input(
                     "opacity",
@@ -139,11 +144,13 @@ class ToMeShowMaps(io.ComfyNode):
                     step=0.05,
                     optional=True,
                     display_mode=io.NumberDisplay.slider,
-                    tooltip="Of the colours over the picture.",
+                    tooltip="How strong the colours are over the picture.",
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="overlay", tooltip="Each picture, and it under the map of each phrase."),
+                io.Image.Output(
+                    display_name="overlay", tooltip="Each picture, alone and under the map of each phrase."
+                ),
                 io.Mask.Output(display_name="masks", tooltip="A mask for each phrase of each image."),
                 io.String.Output(display_name="report", tooltip="The phrases by number, and what was left out."),
             ],
@@ -176,7 +183,7 @@ class ToMeShowMaps(io.ComfyNode):
             sheets = overlay_sheets(image, found, opacity)
             notes.insert(0, _numbered(found))
         elif NO_GROUPS in notes:
-            notes.append("Encode it with ToMe Bind Prompt, which says on itself what it binds.")
+            notes.append("Use ToMe Bind Prompt for the positive prompt; it shows the groups that it finds.")
         report = "\n".join(notes)
         shown = ui.PreviewImage(sheets, cls=cls).as_dict() | text_output(cls.hidden.unique_id, report)
         return io.NodeOutput(sheets, masks, report, ui=shown)

@@ -19,7 +19,10 @@ ALIASES = ["token merging", "tome", "tomesd", "faster", "speed up", "accelerate"
 MODEL_TOOLTIP = "Any Stable Diffusion 1.x, 2.x or SDXL model. Put LoRAs before or after, in any order."
 OUTPUTS = (
     io.Model.Output(display_name="model", tooltip="The model with token merging, for the KSampler."),
-    io.String.Output(display_name="report", tooltip="What will be merged, or why nothing. Results come on the node."),
+    io.String.Output(
+        display_name="report",
+        tooltip="What will be merged, or why nothing will be. After a run the node itself shows what was.",
+    ),
 )
 
 
@@ -35,8 +38,9 @@ class ToMeSpeed(io.ComfyNode):
             category=CATEGORY,
             search_aliases=ALIASES,
             description=(
-                "Makes images faster by merging similar tokens before attention (token merging, ToMe). Works on SD "
-                "1.x, 2.x and SDXL; the larger the picture, the more it gains. Other models pass through untouched."
+                "Makes images faster: parts of the picture that are alike (tokens) are merged before attention and "
+                "copied back after it (token merging, ToMe). For SD 1.x, 2.x and SDXL; the larger the picture, the "
+                "more time it saves. Other models pass through untouched."
             ),
             inputs=[
                 io.Model.Input("model", tooltip=MODEL_TOOLTIP),
@@ -48,7 +52,7 @@ class ToMeSpeed(io.ComfyNode):
             ],
             outputs=list(OUTPUTS),
             hidden=[io.Hidden.unique_id],
-            not_idempotent=True,  # or two equal nodes would be cached as one, and only one of them tell of its runs
+            not_idempotent=True,  # or two equal nodes would be cached as one, and only one of them would report its runs
         )
 
     @classmethod
@@ -77,7 +81,7 @@ class ToMeSpeedAdvanced(io.ComfyNode):
             inputs=[io.Model.Input("model", tooltip=MODEL_TOOLTIP), *config_inputs(SpeedConfig)],
             outputs=list(OUTPUTS),
             hidden=[io.Hidden.unique_id],
-            not_idempotent=True,  # or two equal nodes would be cached as one, and only one of them tell of its runs
+            not_idempotent=True,  # or two equal nodes would be cached as one, and only one of them would report its runs
         )
 
     @classmethod
