@@ -56,7 +56,7 @@ class ToMeBindPrompt(io.ComfyNode):
                     "groups",
                     default="",
                     optional=True,
-                    tooltip="Groups without marks in the prompt, in its own words: cat: red, wearing a hat; dog: black.",
+                    tooltip="Groups without marks, in the prompt's own words: cat: red, wearing a hat; dog: black.",
                 ),
             ],
             outputs=[

@@ -52,7 +52,7 @@ class ToMeSpeed(io.ComfyNode):
             ],
             outputs=list(OUTPUTS),
             hidden=[io.Hidden.unique_id],
-            not_idempotent=True,  # or two equal nodes would be cached as one, and only one of them would report its runs
+            not_idempotent=True,  # or two equal nodes would be cached as one, and one of them would report no run
         )
 
     @classmethod
@@ -81,7 +81,7 @@ class ToMeSpeedAdvanced(io.ComfyNode):
             inputs=[io.Model.Input("model", tooltip=MODEL_TOOLTIP), *config_inputs(SpeedConfig)],
             outputs=list(OUTPUTS),
             hidden=[io.Hidden.unique_id],
-            not_idempotent=True,  # or two equal nodes would be cached as one, and only one of them would report its runs
+            not_idempotent=True,  # or two equal nodes would be cached as one, and one of them would report no run
         )
 
     @classmethod
