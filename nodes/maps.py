@@ -134,7 +134,7 @@ class ToMeShowMaps(io.ComfyNode):
                     step=0.05,
                     optional=True,
                     display_mode=io.NumberDisplay.slider,
-                    tooltip="0 gives soft masks. Above 0, a mask is white where its map reaches this share of its range.",
+                    tooltip="0: soft masks. Above 0, a mask is white where its map reaches this share of its range.",
                 ),
                 io.Float.Input(
                     "opacity",
