@@ -12,14 +12,15 @@ ROOT = Path(__file__).resolve().parent.parent
 EVERY_ROOM = "every room"
 ARROWS = {
     "errors": "",
+    "lazy": "",
     "settings": "",
     "clip_bytes": "",
     "unet_walk": "",
     "merging": "",
-    "speed": "merging errors settings unet_walk",
+    "speed": "merging errors lazy settings unet_walk",
     "presets": "speed binding",
     "attention_maps": "merging errors unet_walk",
-    "binding": "attention_maps clip_bytes merging errors settings",
+    "binding": "attention_maps clip_bytes lazy merging errors settings",
     "checkpoints": "clip_bytes errors",
     "demo": "checkpoints errors",
     "evaluation": "demo",

@@ -1,12 +1,17 @@
 """Token Merging for Training-Free Semantic Binding (Hu et al. 2024): the modifiers of a thing stay with it."""
 
-from .config import BindingConfig
-from .doors.diffusers import BindingHandle, apply_binding
-from .encoding import BoundPrompt
-from .parsing.parse import Group, Parse, Span
-from .parsing.phrases import phrases
-from .parsing.spacy_parser import PARSERS, choose_parser
-from .rows.composite import PromptRows, RowGroup, bind_rows
+from typing import TYPE_CHECKING
+
+from ..lazy import importer
+
+if TYPE_CHECKING:
+    from .config import BindingConfig
+    from .doors.diffusers import BindingHandle, apply_binding
+    from .encoding import BoundPrompt
+    from .parsing.parse import Group, Parse, Span
+    from .parsing.phrases import phrases
+    from .parsing.spacy_parser import PARSERS, choose_parser
+    from .rows.composite import PromptRows, RowGroup, bind_rows
 
 __all__ = [
     "PARSERS",
@@ -23,3 +28,16 @@ __all__ = [
     "choose_parser",
     "phrases",
 ]
+
+__getattr__ = importer(
+    __name__,
+    {
+        "config": ("BindingConfig",),
+        "doors.diffusers": ("BindingHandle", "apply_binding"),
+        "encoding": ("BoundPrompt",),
+        "parsing.parse": ("Group", "Parse", "Span"),
+        "parsing.phrases": ("phrases",),
+        "parsing.spacy_parser": ("PARSERS", "choose_parser"),
+        "rows.composite": ("PromptRows", "RowGroup", "bind_rows"),
+    },
+)

@@ -190,6 +190,7 @@ def collected(model, shelf, texts):
     return shelf
 
 
+@pytest.mark.usefixtures("diffusers_door")
 def test_the_maps_are_the_diffusers_doors(texts):
     pipeline, model = load_demo(), demo()[0]
     patched, shelf = collect_maps(model)

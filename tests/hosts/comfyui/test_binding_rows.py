@@ -38,6 +38,7 @@ def same(conditioning, other):
     )
 
 
+@pytest.mark.usefixtures("diffusers_door")
 @pytest.mark.parametrize("suite", ["two-colours", "two-colours-apart"])
 def test_the_rows_are_the_diffusers_doors_on_every_held_out_prompt(suite):
     clip, pipeline = demo()[1], load_demo()

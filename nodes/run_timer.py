@@ -1,4 +1,4 @@
-"""How long a sampling run took, and the memory at its peak: what a node says beside what was merged."""
+"""How long a sampling run takes, and the memory at its peak: what a node says beside what was merged."""
 
 import time
 from collections.abc import Callable
@@ -8,11 +8,11 @@ import psutil
 import torch
 from comfy.patcher_extension import WrappersMP
 
-KEY: Final = "tome_suite_watch"
+KEY: Final = "tome_suite_timer"
 
 
-class RunWatch:
-    """Watches the sampling runs of one patched model, the latest of which it tells of.
+class RunTimer:
+    """Times the sampling runs of one patched model.
 
     Args:
         device: where the model runs.
@@ -23,12 +23,12 @@ class RunWatch:
         self._device, self._on_end = device, on_end
         self._seconds = 0.0
 
-    def watch(self, model: Any) -> None:
-        """Watch the runs of a patcher's clone, instead of an earlier node's watch."""
+    def attach(self, model: Any) -> None:
+        """Time the runs of a patcher's clone, instead of an earlier node's timer."""
         model.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
-        model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, self.around_run)
+        model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, self.time_run)
 
-    def around_run(self, executor: Any, *args: Any, **options: Any) -> Any:
+    def time_run(self, executor: Any, *args: Any, **options: Any) -> Any:
         """Call on, and keep how long it took, also when it fails."""
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
@@ -40,12 +40,13 @@ class RunWatch:
             if self._on_end is not None:
                 self._on_end()
 
-    def told(self, calls: int = 0) -> str:
-        """Return a sentence of the latest run, in which the model was called so many times, if that is known."""
+    def sentence(self, calls: int = 0) -> str:
+        """Return what the latest run took; `calls` is how often the model was called in it, 0 if that is not known."""
         each = f", {self._seconds / calls:.3g} s a model call" if calls else ""
-        return f"This run: {self._seconds:.3g} s{each}. {self._memory()}"
+        return f"This run took {self._seconds:.3g} s{each}. {self._memory()}"
 
     def _memory(self) -> str:
         if self._device.type == "cuda":
             return f"Peak GPU memory {torch.cuda.max_memory_allocated(self._device) / 2**30:.2f} GiB."
-        return f"ComfyUI uses {psutil.Process().memory_info().rss / 2**30:.2f} GiB."  # nobody keeps its peak
+        used = psutil.Process().memory_info().rss / 2**30
+        return f"ComfyUI uses {used:.2f} GiB of memory."  # nobody keeps its peak
