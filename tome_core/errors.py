@@ -1,9 +1,14 @@
 """The errors that tome-suite raises of its own.
 
 ValueError                    a user's mistake: "<name> must be <rule>, got <value>", before any work is done
+├── UserError                 the same where a terminal prints it as one line
 ├── UnsupportedModelError     a model that cannot be patched: names what was found and what is supported
 └── CheckpointError           a file or folder that cannot be opened as a Stable Diffusion checkpoint
 """
+
+
+class UserError(ValueError):
+    """A mistake that the user can correct; the message is one sentence, and a terminal prints nothing else."""
 
 
 class UnsupportedModelError(ValueError):

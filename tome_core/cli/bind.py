@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..binding import PARSERS, BindingConfig, BoundPrompt, Parse, apply_binding, choose_parser, record_maps
+from ..errors import UserError
 from ..speed import SpeedConfig, SpeedHandle
 from .arguments import add_device, add_request
 from .bind_files import Pair, Version, tell_overlap, write_pair
-from .console import DONE, INTERRUPTED, Parser, UserError, complain, note, progress
+from .console import DONE, INTERRUPTED, Parser, complain, note, progress
 from .files import check_folder
 from .libraries import quiet_diffusers
 from .machine import Clock, choose_device, choose_dtype

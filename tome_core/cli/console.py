@@ -12,13 +12,11 @@ from typing import Any, Final, NoReturn
 
 from tqdm import tqdm
 
+from ..errors import UserError
+
 DONE, MISTAKE, INTERRUPTED = 0, 2, 130  # exit codes
 _LINE_EVERY: Final = 10.0  # seconds
 _PACKAGE: Final = __name__.split(".")[0]
-
-
-class UserError(Exception):
-    """What a user can put right. The message is one sentence; the exit code is 2."""
 
 
 class Parser(argparse.ArgumentParser):

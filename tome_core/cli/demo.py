@@ -9,11 +9,12 @@ import torch
 
 from .. import __version__
 from ..demo import DEMO_GUIDANCE, DEMO_PROMPTS, untaught_words
+from ..errors import UserError
 from ..presets import SPEED_PRESETS
 from ..speed import SpeedConfig
 from .arguments import add_device, add_sampling, numbers
 from .comparison import Comparison, compare, name_of
-from .console import Parser, UserError
+from .console import Parser
 from .files import check_folder, write_json, write_png
 from .libraries import quiet_diffusers
 from .machine import Clock, choose_device, describe

@@ -13,8 +13,8 @@ from types import ModuleType
 from typing import Final, NoReturn
 
 from .. import __version__
-from ..errors import CheckpointError, UnsupportedModelError
-from .console import DONE, INTERRUPTED, MISTAKE, Parser, UserError, complain, own_voice
+from ..errors import CheckpointError, UnsupportedModelError, UserError
+from .console import DONE, INTERRUPTED, MISTAKE, Parser, complain, own_voice
 
 
 @dataclass(frozen=True)

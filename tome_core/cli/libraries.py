@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Final
 
 from ..checkpoints.opening import quiet_libraries
-from .console import UserError
+from ..errors import UserError
 
 _LIBRARIES: Final = ("diffusers", "transformers")
 

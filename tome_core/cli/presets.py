@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from ..errors import UserError
 from ..presets import SPEED_PRESETS, speed_preset
 from ..speed import SpeedConfig
 from .arguments import number
-from .console import Parser, UserError
+from .console import Parser
 from .settings import new_config, preset_help
 
 UNTOUCHED: Final = "untouched"

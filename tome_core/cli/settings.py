@@ -7,9 +7,10 @@ from dataclasses import Field, fields
 from typing import Any, Final, TypeVar
 
 from ..binding import BindingConfig
+from ..errors import UserError
 from ..presets import BINDING_PRESETS, System, read_preset, read_presets
 from ..speed import Matcher, SpeedConfig, SpeedHandle, apply_speed
-from .console import Parser, UserError
+from .console import Parser
 
 _Config = TypeVar("_Config", SpeedConfig, BindingConfig)
 _SWITCH: Final = ("off", "on")
