@@ -7,13 +7,13 @@ import torch
 from safetensors.torch import load_file
 
 from tome_core.demo import load_demo
-from tome_core.demo.architecture import LATENT_SCALE, build_autoencoder
+from tome_core.demo.architecture import LATENT_SCALE
 from tome_core.demo.pixels import to_unit
 from tome_core.demo.scene import random_scene, render
-from tome_core.demo.train import stage as stage_module
-from tome_core.demo.train.autoencoder import whiten
-from tome_core.demo.train.process import train
-from tome_core.demo.train.recipe import DenoiserStage, Recipe
+from training.demo import stage as stage_module
+from training.demo.autoencoder import build_autoencoder, whiten
+from training.demo.recipe import DenoiserStage, Recipe
+from training.demo.train import train
 
 SHORT = Recipe(
     text_batch=4,
@@ -22,6 +22,7 @@ SHORT = Recipe(
     autoencoder_batch=1,
     crop_steps=2,
     whole_steps=1,
+    whitening_pictures=2,
     denoiser=(
         DenoiserStage("denoiser-64px", 64, 4, 2, 4),
         DenoiserStage("denoiser-cool-down", 64, 4, 2, 4, cool_down=True),
@@ -75,9 +76,9 @@ def test_a_killed_training_goes_on_to_the_same_weights_and_a_checkpoint_that_ope
 def test_whitening_changes_the_latents_but_no_picture():
     net = build_autoencoder(seed=3).eval()
     rng = np.random.default_rng(0)
-    x = to_unit(np.stack([render(random_scene(rng), 256) for _ in range(2)]))
+    x = to_unit(np.stack([render(random_scene(rng), 256) for _ in range(1)]))
     before = net.decode(net.encode(x).latent_dist.mean).sample
-    whiten(net, Recipe())
+    whiten(net, Recipe(whitening_pictures=4))
     latents = net.encode(x).latent_dist
     assert abs(net.decode(latents.mean).sample - before).max() < 1e-3
     assert 0.3 < (latents.mean * LATENT_SCALE).std() < 3
