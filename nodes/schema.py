@@ -1,23 +1,24 @@
-"""From the field metadata of a config to ComfyUI inputs, and from what the inputs gave back to a config.
+"""From the field kinds of a config to ComfyUI inputs, and from what the inputs gave back to a config.
 
-Bounds, defaults and help sentences come from the metadata; only what ComfyUI has no widget for is decided here:
+Bounds, defaults and help sentences come from the kinds; only what ComfyUI has no widget for is decided here:
 
-| field                      | input                                                         |
-|----------------------------|---------------------------------------------------------------|
-| may be None                | a number that may be -1, which stands for None                |
-| some of several choices    | a list of every choice of some that the config accepts        |
-| two whole numbers          | two inputs, named ..._height and ..._width                    |
-| any number of whole ones   | a text such as "1, 2"                                         |
+| kind                    | input                                                         |
+|-------------------------|---------------------------------------------------------------|
+| a number that may be None | a number that may be -1, which stands for None              |
+| Choices                 | a list of every choice of some that the config accepts        |
+| Cell                    | two inputs, named ..._height and ..._width                    |
+| Wholes                  | a text such as "1, 2"                                         |
 """
 
 import inspect
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, fields
 from itertools import combinations
 from typing import Any, Final, TypeVar
 
 from comfy_api.latest import io
+
+from ..tome_core.settings import Cell, Choice, Choices, Kind, Number, Switch, Whole, Wholes, kind_of
 
 Config = TypeVar("Config")
 
@@ -48,10 +49,10 @@ def config_from(config_class: type[Config], values: Mapping[str, Any]) -> Config
     """
     given: dict[str, Any] = {}
     for field in fields(config_class):  # type: ignore[arg-type]
-        if _is_pair(field):
-            given[field.name] = tuple(_side(values.get(name), value) for name, value in _sides(field))
+        if isinstance(kind_of(field), Cell):
+            given[field.name] = tuple(_given(values.get(name), value) for name, value in _sides(field))
         elif values.get(field.name) is not None:
-            given[field.name] = _value(field, values[field.name])
+            given[field.name] = _value(field.name, kind_of(field), values[field.name])
     try:
         return config_class(**given)
     except ValueError as mistake:
@@ -59,35 +60,40 @@ def config_from(config_class: type[Config], values: Mapping[str, Any]) -> Config
 
 
 def _inputs(config_class: type, field: Field[Any]) -> Iterator[Any]:
-    """Yield the one input of a field, or the two of a pair."""
-    known = field.metadata
+    """Yield the one input of a field, or the two of a cell."""
     default: Any = field.default
     shown: dict[str, Any] = {"optional": True, "tooltip": tooltip(field)}
-    if "choices" in known:
-        yield _choice(config_class, field, shown)
-    elif _is_pair(field):
-        for name, value in _sides(field):
-            yield _whole(name, value, known, shown)
-    elif isinstance(default, tuple):
-        yield io.String.Input(field.name, default=", ".join(map(str, default)), **shown)
-    elif isinstance(known["max"], float):
-        least = known["min"] if default is not None else float(UNSET)
-        value = float(UNSET) if default is None else default
-        slider = io.NumberDisplay.slider if default is not None else io.NumberDisplay.number
-        bounds = {"min": least, "max": known["max"], "step": known["step"], "round": 0.001, "display_mode": slider}
-        yield io.Float.Input(field.name, default=value, **bounds, **shown)
-    else:
-        yield _whole(field.name, default, known, shown)
+    match kind_of(field):
+        case Switch():
+            yield io.Boolean.Input(field.name, default=default, **shown)
+        case Choices(choices=choices):
+            options = [JOIN.join(some) for some in _accepted(config_class, field.name, choices)]
+            yield io.Combo.Input(field.name, options=options, default=JOIN.join(default), **shown)
+        case Choice(choices=choices):
+            yield io.Combo.Input(field.name, options=list(choices), default=default, **shown)
+        case Cell() as kind:
+            for name, side in _sides(field):
+                yield _whole(name, kind, side, kind.least, shown)
+        case Wholes() as kind:
+            yield io.String.Input(field.name, default=kind.format(default), **shown)
+        case Number() as kind:
+            yield _number(field.name, kind, default, shown)
+        case Whole() as kind:
+            least = UNSET if kind.optional else kind.least
+            yield _whole(field.name, kind, UNSET if default is None else default, least, shown)
 
 
-def _choice(config_class: type, field: Field[Any], shown: dict[str, Any]) -> Any:
-    choices = field.metadata["choices"]
-    if isinstance(field.default, bool):
-        return io.Boolean.Input(field.name, default=field.default, **shown)
-    if isinstance(field.default, tuple):
-        options = [JOIN.join(some) for some in _accepted(config_class, field.name, choices)]
-        return io.Combo.Input(field.name, options=options, default=JOIN.join(field.default), **shown)
-    return io.Combo.Input(field.name, options=list(choices), default=field.default, **shown)
+def _number(name: str, kind: Number, default: float | None, shown: dict[str, Any]) -> Any:
+    least = float(UNSET) if kind.optional else kind.least
+    display = io.NumberDisplay.number if kind.optional else io.NumberDisplay.slider
+    bounds = {"min": least, "max": kind.most, "step": kind.step, "round": 0.001, "display_mode": display}
+    return io.Float.Input(name, default=float(UNSET) if default is None else default, **bounds, **shown)
+
+
+def _whole(name: str, kind: Whole | Cell, default: int, least: int, shown: dict[str, Any]) -> Any:
+    bounds = {"min": least, "max": min(kind.most, MAX_WHOLE), "step": kind.step}
+    # a seed of ours must not be drawn anew after each run, which ComfyUI does to every input of that name otherwise
+    return io.Int.Input(name, default=default, control_after_generate=False, **bounds, **shown)
 
 
 def _accepted(config_class: type, name: str, choices: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -101,19 +107,10 @@ def _accepted(config_class: type, name: str, choices: tuple[str, ...]) -> Iterat
             yield some
 
 
-def _whole(name: str, default: int | None, known: Mapping[str, Any], shown: dict[str, Any]) -> Any:
-    least = UNSET if default is None else known["min"]
-    value = UNSET if default is None else default
-    most = min(known["max"], MAX_WHOLE)
-    # a seed of ours must not be drawn anew after each run, which ComfyUI does to every input of that name otherwise
-    return io.Int.Input(
-        name, default=value, min=least, max=most, step=known["step"], control_after_generate=False, **shown
-    )
-
-
 def tooltip(field: Field[Any]) -> str:
     """Return the help sentence of a field, with the number that stands for None and a unit not in its name."""
-    sentence, unit = _as_shown(field.metadata["help"]), field.metadata.get("unit", "")
+    kind = kind_of(field)
+    sentence, unit = _as_shown(kind.help), getattr(kind, "unit", "")
     return sentence if field.name.startswith(unit) else f"{sentence} [{unit}]"
 
 
@@ -122,29 +119,26 @@ def _as_shown(sentence: str) -> str:
     return sentence.replace("None", str(UNSET))
 
 
-def _value(field: Field[Any], value: Any) -> Any:
-    if field.default is None:
-        return None if value < 0 else value
-    if not isinstance(field.default, tuple):
-        return value
-    if "choices" in field.metadata:
-        return tuple(value.split(JOIN))
-    try:
-        return tuple(int(word) for word in re.split(r"[,\s]+", value.strip()))
-    except ValueError:
-        raise ValueError(f"{field.name} must be whole numbers with commas between them, got {value!r}") from None
+def _value(name: str, kind: Kind[Any], given: Any) -> Any:
+    match kind:
+        case Wholes():
+            try:
+                return kind.parse(given)
+            except ValueError:
+                raise ValueError(f"{name} must be whole numbers with commas between them, got {given!r}") from None
+        case Choices():
+            return kind.parse(given)
+        case Number(optional=True) | Whole(optional=True):
+            return None if given < 0 else given
+    return given
 
 
 def _sides(field: Field[Any]) -> Iterator[tuple[str, int]]:
-    """Yield the name and the default of both inputs of a pair."""
+    """Yield the name and the default of both inputs of a cell."""
     default: Any = field.default
     for side, value in zip(SIDES, default, strict=True):
         yield f"{field.name}_{side}", value
 
 
-def _side(given: int | None, default: int) -> int:
-    return default if given is None else given
-
-
-def _is_pair(field: Field[Any]) -> bool:
-    return isinstance(field.default, tuple) and len(field.default) == 2 and "choices" not in field.metadata
+def _given(value: int | None, default: int) -> int:
+    return default if value is None else value

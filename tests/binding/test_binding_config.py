@@ -1,7 +1,5 @@
 """What a user may choose, and what is refused in one sentence."""
 
-import dataclasses
-
 import pytest
 
 from tome_core.binding import BindingConfig
@@ -33,9 +31,3 @@ def test_the_defaults_are_the_papers_and_only_strength_0_is_neutral():
     assert not config.is_neutral
     assert BindingConfig(strength=0).is_neutral
     assert isinstance(BindingConfig(strength=1).strength, float)
-
-
-def test_each_field_tells_a_user_interface_what_it_needs():
-    for setting in dataclasses.fields(BindingConfig):
-        assert setting.metadata["help"].endswith(".") or setting.metadata["help"][-1].isalpha()
-        assert ("choices" in setting.metadata) != ({"min", "max", "step", "unit"} <= set(setting.metadata))

@@ -4,7 +4,8 @@ from dataclasses import fields
 
 import pytest
 
-from tome_core.cli.settings import new_config, parse_setting, setting_names
+from tome_core.cli.settings import new_config
+from tome_core.settings import Switch, kind_of, kinds
 from tome_core.speed import SpeedConfig
 
 WRITTEN = {
@@ -28,8 +29,8 @@ WRITTEN = {
 
 
 def test_every_field_can_be_written_as_a_user_would():
-    assert set(WRITTEN) == set(setting_names())
-    config = new_config({name: parse_setting(name, text) for name, (text, _) in WRITTEN.items()})
+    assert set(WRITTEN) == set(kinds(SpeedConfig))
+    config = new_config({name: kinds(SpeedConfig)[name].parse(text) for name, (text, _) in WRITTEN.items()})
     assert config == SpeedConfig(**{name: value for name, (_, value) in WRITTEN.items()})
 
 
@@ -43,7 +44,6 @@ def test_what_is_not_given_keeps_its_default():
 def test_the_help_of_a_field_is_the_help_of_its_argument(tome, setting, monkeypatch):
     monkeypatch.setenv("COLUMNS", "1000")  # no word is broken at a hyphen
     told = " ".join(tome("generate", "--help").out.split())
-    assert f"--{setting.name.replace('_', '-')} {'off|on' if isinstance(setting.default, bool) else ''}" in told
-    assert setting.metadata["help"] in told
-    for choice in setting.metadata.get("choices", ()):
-        assert {False: "off", True: "on"}.get(choice, choice) in told
+    kind = kind_of(setting)
+    assert f"--{setting.name.replace('_', '-')} {'off|on' if isinstance(kind, Switch) else ''}" in told
+    assert f"{kind.help} {kind.bounds} Default {kind.format(setting.default)}." in told

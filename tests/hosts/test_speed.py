@@ -60,7 +60,7 @@ def test_a_run_merges_and_leaves_nothing_on_the_model(host, shape, form, traces)
     clone, report = patch_speed(model, SpeedConfig(**form))
     before, hooks = traces(model.model.diffusion_model), hooks_of(model)
     merged = host.sample(clone)
-    assert merged.isfinite().all() and not torch.equal(merged, plain)
+    assert not torch.equal(merged, plain)
     assert report.merged_calls > 0 and report.untouched_calls == 0
     height, width = (16, 16) if shape == "sd15" else (8, 8)
     kept = report.levels[0].kept[height, width]
@@ -85,19 +85,23 @@ def test_an_image_is_the_same_alone_and_in_a_batch(host, form):
 
 
 @every_form
-@pytest.mark.parametrize("size", [(9, 7), (2, 15), (1, 4)])
-def test_odd_sizes_are_finite_and_deterministic(host, form, size):
-    clone, report = patch_speed(host.new_model(), SpeedConfig(**form))
+@pytest.mark.parametrize(("size", "merges"), [((9, 7), True), ((2, 15), True), ((1, 4), False)])
+def test_odd_sizes_merge_where_a_cell_fits_and_are_deterministic(host, form, size, merges):
+    model = host.new_model()
+    clone, report = patch_speed(model, SpeedConfig(**form))
     first = host.sample(clone, size=size, batch=3, steps=2)
-    assert first.isfinite().all()
+    takes_few_keys = form.get("kv_downsample", 1) > 1  # which needs no cell
+    assert torch.equal(first, host.sample(model, size=size, batch=3, steps=2)) != (merges or takes_few_keys)
     assert torch.equal(host.sample(clone, size=size, batch=3, steps=2), first)
     assert size in report.levels[0].kept
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_types_are_kept(host, dtype):
-    clone, report = patch_speed(host.new_model(dtype=dtype), SpeedConfig(parts=("attention", "mlp"), proportional=True))
-    assert host.sample(clone, steps=1).isfinite().all()
+    config = SpeedConfig(parts=("attention", "mlp"), proportional=True)
+    clone, report = patch_speed(host.new_model(dtype=dtype), config)
+    whole, _ = patch_speed(host.new_model(), config)
+    assert close(host.sample(clone, steps=1).float(), host.sample(whole, steps=1), 0.05)
     assert report.merged_calls > 0
 
 

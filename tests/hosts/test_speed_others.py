@@ -47,7 +47,8 @@ def test_a_second_token_merger_merges_alone(host, form, is_first):
     assert noted(report, "attention ran unmerged, it got")
     if form != {"parts": "block"}:  # whose MLP merges all the same
         assert torch.allclose(got, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
-    assert got.isfinite().all()
+    else:
+        assert report.merged_calls > 0 and not torch.equal(got, theirs)
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -62,7 +63,7 @@ def test_a_replaced_attention_gets_every_token(host, form, number):
 
     clone = clone.clone()
     getattr(clone, f"set_model_attn{number}_replace")(replace, "input", 1)
-    assert host.sample(clone).isfinite().all()
+    host.sample(clone)
     assert set(seen) == {256}
     assert noted(report, f"another pack replaces attn{number} in block input 1")
     assert report.merged_calls > 0
@@ -86,7 +87,7 @@ def test_a_replaced_attention_gets_every_token_in_a_compiled_network_too(host, n
 
     clone = compiled(clone)
     getattr(clone, f"set_model_attn{number}_replace")(replace, "input", 1)
-    assert host.sample(clone).isfinite().all()
+    host.sample(clone)
     assert set(seen) == {256}
     assert noted(report, f"another pack replaces attn{number} in block input 1") and report.merged_calls > 0
 
@@ -163,7 +164,15 @@ def test_keys_of_another_pack_stay_and_queries_merge_alone(host):
     model = host.new_model().clone()
     model.set_model_attn1_patch(add_reference)
     clone, report = patch_speed(model)
-    assert host.sample(clone).isfinite().all()
+    counts = set()
+
+    def attend(func, q, k, v, heads, mask=None, **kwargs):
+        counts.add((q.shape[1], k.shape[1], v.shape[1]))
+        return func(q, k, v, heads, mask=mask, **kwargs)
+
+    clone.model_options["transformer_options"]["optimized_attention_override"] = attend
+    assert not torch.equal(host.sample(clone), host.sample(model))
+    assert (128, 512, 512) in counts and (256, 512, 512) not in counts
     assert noted(report, "attention merged its queries alone") and report.merged_calls > 0
 
 
@@ -180,7 +189,8 @@ def test_a_patch_that_multiplies_the_rows_of_cross_attention_goes_on(host, rows)
     model.set_model_attn2_patch(regions)
     model.set_model_patch(together, "attn2_output_patch")
     clone, report = patch_speed(model, SpeedConfig(parts=("attention", "cross_attention")))
-    assert host.sample(clone).isfinite().all()
+    alone, _ = patch_speed(model, SpeedConfig(parts="attention"))
+    assert torch.equal(host.sample(clone), host.sample(alone))
     assert noted(report, "cross_attention ran unmerged, it got") and report.merged_calls > 0
 
 
@@ -212,8 +222,11 @@ def test_another_attention_is_no_matter_where_nothing_merges_before_it(host):
 def test_an_override_that_never_calls_on_leaves_no_weights_behind(host):
     model = host.new_model().clone()
     model.model_options["transformer_options"]["optimized_attention_override"] = lambda func, q, k, v, *_, **__: q
+    plain = host.sample(model)
     clone, _ = patch_speed(model, SpeedConfig(proportional=True))
-    assert host.sample(clone).isfinite().all()
+    first = host.sample(clone)
+    assert not torch.equal(first, plain) and torch.equal(host.sample(clone), first)
+    assert torch.equal(host.sample(model), plain)
 
 
 @pytest.mark.parametrize("form", [{"metric": "block"}])

@@ -1,9 +1,9 @@
 """What a user chooses about binding: names, bounds, units and help sentences live here once."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from ..settings import check, require, setting
+from ..settings import Choice, Number, setting, settle
 
 NORMS = ("none", "noun", "mean")
 REMOVALS = ("fill", "zero", "keep")
@@ -12,7 +12,7 @@ ORTHOGONAL = ("off", "gram_schmidt", "projection")
 
 
 def _number(default: float, most: float, help: str, unit: str) -> Any:
-    return setting(default, help, min=0.0, max=most, step=0.05, unit=unit)
+    return setting(default, Number(help, unit, 0.0, most, 0.05))
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,7 @@ class BindingConfig:
 
     The defaults are the paper's: a plain sum, removed rows, end tokens of the prompt without its attributes. They are
     not yet verified on real weights. The authors' own code differs (weights 1.1 and 1.2, `removed` "zero", `ends`
-    "position" or, for colours and textures, "off"). `dataclasses.fields` gives each field's bounds, choices and help
-    as `metadata`.
+    "position" or, for colours and textures, "off"). `settings.kinds` gives the kind of each field.
 
     Raises:
         ValueError: a field breaks its rule, as "<name> must be <rule>, got <value>".
@@ -35,34 +34,39 @@ class BindingConfig:
     modifier_weight: float = _number(1.0, 2.0, "How much what is said of it counts in it.", "factor")
     norm: str = setting(
         "none",
-        "Length of a composite token. none: as the sum has it, about twice a word's. noun: as the thing's own word. "
-        "mean: the mean of all its words.",
-        choices=NORMS,
+        Choice(
+            "Length of a composite token. none: as the sum has it, about twice a word's. noun: as the thing's own "
+            "word. mean: the mean of all its words.",
+            NORMS,
+        ),
     )
     removed: str = setting(
         "fill",
-        "What becomes of the words that went into a composite token. fill: end padding, as if they had not been there. "
-        "zero: nothing, which still draws some attention. keep: they stay.",
-        choices=REMOVALS,
+        Choice(
+            "What becomes of the words that went into a composite token. fill: end padding, as if they had not been "
+            "there. zero: nothing, which still draws some attention. keep: they stay.",
+            REMOVALS,
+        ),
     )
     ends: str = setting(
         "end",
-        "Take the end tokens from the prompt without attributes. end: beginning with its end. position: same places.",
-        choices=ENDS,
+        Choice(
+            "Take the end tokens from the prompt without attributes. end: beginning with its end. position: same "
+            "places.",
+            ENDS,
+        ),
     )
     orthogonal: str = setting(
         "off",
-        "Take out of each composite token what it shares with the earlier ones. gram_schmidt: until they are "
-        "orthogonal. projection: what it shares with each as it was.",
-        choices=ORTHOGONAL,
+        Choice(
+            "Take out of each composite token what it shares with the earlier ones. gram_schmidt: until they are "
+            "orthogonal. projection: what it shares with each as it was.",
+            ORTHOGONAL,
+        ),
     )
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            require(item.name, *check(value, item.default, item.metadata), value)
-            if isinstance(item.default, float):
-                object.__setattr__(self, item.name, float(value))
+        settle(self)
 
     @property
     def is_neutral(self) -> bool:

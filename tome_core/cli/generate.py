@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .. import __version__
+from ..settings import kinds
 from ..speed import SpeedConfig
 from ..speed.layouts import read_layout
 from .arguments import add_device, add_request, whole
@@ -19,7 +20,7 @@ from .machine import Clock, choose_device, choose_dtype
 from .models import open_pipeline, warn_of_length
 from .presets import add_preset, chosen
 from .sampling import Request, draw, new_request, warn_of_demo
-from .settings import add_settings, merge, setting_names
+from .settings import add_settings, merge
 
 DESCRIPTION: Final = """\
 Turn a prompt into a picture with a model that runs on merged tokens, and tell what merging did.
@@ -33,7 +34,7 @@ examples:
   tome generate "a lighthouse at dusk" --model sdxl.safetensors --preset gentle --compare
   tome generate "a lighthouse at dusk" --model sdxl.safetensors --size 1024 --ratio 0.5 --levels 1,2
   tome generate "a lighthouse at dusk" --model folder --batch 4 --seed 100 --out lighthouse.png"""
-_SETTINGS: Final = tuple(name for name in setting_names() if name != "seed")  # --seed is the picture's
+_SETTINGS: Final = tuple(name for name in kinds(SpeedConfig) if name != "seed")  # --seed is the picture's
 
 
 def add_arguments(parser: Parser) -> None:

@@ -1,10 +1,10 @@
 """What a user chooses about token merging for speed: names, bounds, units and help sentences live here once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final
 
-from ..settings import as_tuple, check, require, setting, share
+from ..settings import Cell, Choice, Choices, Number, Switch, Whole, Wholes, require, setting, settle
 
 Grid = tuple[int, int]  # height and width in tokens
 
@@ -17,14 +17,20 @@ MAX_STRIDE = 8
 MAX_REFRESH = 50
 MAX_SEED = 2**63 - 1
 MAX_TOKENS = 2**20
+TOKEN_SHARE = "fraction of tokens"
+
+
+def _own_ratio(help: str) -> Any:
+    """Return the field of a ratio that need not be given."""
+    return setting(None, Number(help, TOKEN_SHARE, 0.0, 1.0, 0.05, optional=True))
 
 
 @dataclass(frozen=True)
 class SpeedConfig:
     """Token merging for fast Stable Diffusion (Bolya & Hoffman 2023). Neutral at `ratio` 0.
 
-    `dataclasses.fields` gives each field's bounds, step, unit, choices and help as `metadata`. A list, or a single
-    level or part, is stored as a tuple. Departures from the paper, all of them settings: levels are counted from the
+    `settings.kinds` gives the kind of each field: bounds, step, unit, choices and help. A list, or a single level or
+    part, is stored as a tuple. Departures from the paper, all of them settings: levels are counted from the
     finest one that has transformer blocks (the paper's code counts from the latent, where SDXL has none); one plan
     serves a whole level and does not depend on the text unless `metric` is "block"; the kept tokens are not drawn at
     random unless `seed` is given.
@@ -35,113 +41,132 @@ class SpeedConfig:
 
     ratio: float = setting(
         0.5,
-        "How much of the image to merge away before attention. 0 is the untouched model.",
-        min=0.0,
-        max=1.0,
-        step=0.05,
-        unit="fraction of tokens",
+        Number(
+            "How much of the image to merge away before attention. 0 is the untouched model.",
+            TOKEN_SHARE,
+            0.0,
+            1.0,
+            0.05,
+        ),
     )
     levels: tuple[int, ...] = setting(
         (1,),
-        "Where to merge: 1 is the finest level of the model that has attention, 2 the next coarser one.",
-        min=1,
-        max=MAX_LEVEL,
-        step=1,
-        unit="level",
+        Wholes(
+            "Where to merge: 1 is the finest level of the model that has attention, 2 the next coarser one.",
+            "level",
+            1,
+            MAX_LEVEL,
+            1,
+        ),
     )
     parts: tuple[str, ...] = setting(
         ("attention",),
-        "What runs on merged tokens. Cross-attention and MLP save more and cost more quality. block: all three, merged "
-        "once; stack: all blocks in a row, merged once (SDXL has ten in a row). These two stand alone.",
-        choices=PARTS,
+        Choices(
+            "What runs on merged tokens. Cross-attention and MLP save more and cost more quality. block: all three, "
+            "merged once; stack: all blocks in a row, merged once (SDXL has ten in a row). These two stand alone.",
+            PARTS,
+        ),
     )
     stride: tuple[int, int] = setting(
         (2, 2),
-        "Height and width of the cell in which one token is always kept. Caps the ratio at 1 - 1 / (height * width).",
-        min=1,
-        max=MAX_STRIDE,
-        step=1,
-        unit="tokens",
+        Cell(
+            "Height and width of the cell in which one token is always kept. Caps the ratio at 1 - 1 / (height * "
+            "width).",
+            "tokens",
+            1,
+            MAX_STRIDE,
+            1,
+        ),
     )
     matching: str = setting(
         "bipartite",
-        "bipartite: a token merges with the most similar kept one anywhere in the image. window: only inside its cell.",
-        choices=MATCHINGS,
+        Choice(
+            "bipartite: a token merges with the most similar kept one anywhere in the image. window: only inside its "
+            "cell.",
+            MATCHINGS,
+        ),
     )
     metric: str = setting(
         "estimate",
-        "What makes tokens similar. estimate: the clean image predicted at the previous step, the same for prompt and "
-        "empty prompt; the first two steps see the noisy latent. block: each block's own input, as in the paper; "
-        "prompt and empty prompt then merge differently. latent: the noisy latent at every step.",
-        choices=METRICS,
+        Choice(
+            "What makes tokens similar. estimate: the clean image predicted at the previous step, the same for prompt "
+            "and empty prompt; the first two steps see the noisy latent. block: each block's own input, as in the "
+            "paper; prompt and empty prompt then merge differently. latent: the noisy latent at every step.",
+            METRICS,
+        ),
     )
     seed: int | None = setting(
         None,
-        "Draws the kept token of each cell anew at every step. None keeps the top left one.",
-        min=0,
-        max=MAX_SEED,
-        step=1,
-        unit="seed",
+        Whole(
+            "Draws the kept token of each cell anew at every step. None keeps the top left one.",
+            "seed",
+            0,
+            MAX_SEED,
+            1,
+            optional=True,
+        ),
     )
     start_percent: float = setting(
         0.0,
-        "Merge from this point of the sampling run on. Later keeps more of the composition, and gains less.",
-        min=0.0,
-        max=1.0,
-        step=0.01,
-        unit="fraction of the run",
+        Number(
+            "Merge from this point of the sampling run on. Later keeps more of the composition, and gains less.",
+            "fraction of the run",
+            0.0,
+            1.0,
+            0.01,
+        ),
     )
     end_percent: float = setting(
-        1.0, "Merge up to this point of the sampling run.", min=0.0, max=1.0, step=0.01, unit="fraction of the run"
+        1.0, Number("Merge up to this point of the sampling run.", "fraction of the run", 0.0, 1.0, 0.01)
     )
-    cross_attention_ratio: float | None = share("How much to merge away before cross-attention. None: as ratio.")
-    mlp_ratio: float | None = share("How much to merge away before the MLP. None: as ratio.")
-    kv_ratio: float | None = share(
+    cross_attention_ratio: float | None = _own_ratio("How much to merge away before cross-attention. None: as ratio.")
+    mlp_ratio: float | None = _own_ratio("How much to merge away before the MLP. None: as ratio.")
+    kv_ratio: float | None = _own_ratio(
         "How much to merge away in the keys and values of self-attention alone, which costs little quality. "
         "None: they are merged with the queries."
     )
     kv_downsample: int = setting(
         1,
-        "Keep only every n-th key and value of self-attention in each direction (ToDo). 1 keeps all.",
-        min=1,
-        max=MAX_STRIDE,
-        step=1,
-        unit="tokens",
+        Whole(
+            "Keep only every n-th key and value of self-attention in each direction (ToDo). 1 keeps all.",
+            "tokens",
+            1,
+            MAX_STRIDE,
+            1,
+        ),
     )
     proportional: bool = setting(
         False,
-        "Merged keys count as often as the tokens they stand for. Truer; slower where it rules out fused attention.",
-        choices=(False, True),
+        Switch(
+            "Merged keys count as often as the tokens they stand for. Truer; slower where it rules out fused attention."
+        ),
     )
     refresh: int = setting(
         1,
-        "Look for similar tokens only at every n-th step, and more often in the first 40 percent of the run. 1: at "
-        "each step, as always in runs of fewer than ten.",
-        min=1,
-        max=MAX_REFRESH,
-        step=1,
-        unit="steps",
+        Whole(
+            "Look for similar tokens only at every n-th step, and more often in the first 40 percent of the run. 1: at "
+            "each step, as always in runs of fewer than ten.",
+            "steps",
+            1,
+            MAX_REFRESH,
+            1,
+        ),
     )
     min_tokens: int = setting(
         0,
-        "Levels with fewer tokens than this stay untouched: in small ones merging takes longer than it saves.",
-        min=0,
-        max=MAX_TOKENS,
-        step=64,
-        unit="tokens",
+        Whole(
+            "Levels with fewer tokens than this stay untouched: in small ones merging takes longer than it saves.",
+            "tokens",
+            0,
+            MAX_TOKENS,
+            64,
+        ),
     )
 
     def __post_init__(self) -> None:
-        for name in ("levels", "parts", "stride"):
-            object.__setattr__(self, name, as_tuple(getattr(self, name)))
         if self.metric in RETIRED:
             raise ValueError(f"metric must be one of {METRICS}, got {self.metric!r}: {RETIRED[self.metric]}")
-        for item in fields(self):
-            value = getattr(self, item.name)
-            holds, rule = check(value, item.default, item.metadata)
-            require(item.name, holds, rule, value)
-            if isinstance(item.metadata.get("max"), float) and value is not None:
-                object.__setattr__(self, item.name, float(value))
+        settle(self)
         require("end_percent", self.end_percent > self.start_percent, "above start_percent", self.end_percent)
         is_whole = bool(set(self.parts) & set(WHOLE))
         require(

@@ -11,8 +11,9 @@ from typing import Any, Final
 from ...binding import BindingConfig, apply_binding, phrases
 from ...binding.parse import Parse
 from ...evaluation.cases import Case
+from ...settings import kinds
 from ..console import UserError
-from ..settings import binding_setting_names, bound_config, parse_binding_setting
+from ..settings import bound_config
 from .isolation import isolated, split_prompt
 
 ISOLATION: Final = "isolation"
@@ -113,11 +114,11 @@ def parse_binding(text: str) -> Binding:
     values: dict[str, Any] = {}
     for item in filter(None, rest.split(",")):
         name, _, value = item.partition("=")
-        names = (*(("preset",) if kind == "bind" else ()), *binding_setting_names())  # the others are presets
+        names = (*(("preset",) if kind == "bind" else ()), *kinds(BindingConfig))  # the others are presets
         if name not in names:
             raise UserError(f"{kind} has no setting {name!r}; it has {', '.join(names)}")
         try:
-            values[name] = value if name == "preset" else parse_binding_setting(name, value)
+            values[name] = value if name == "preset" else kinds(BindingConfig)[name].parse(value)
         except ValueError:
             raise UserError(f"{name} cannot be {value!r}, in {text!r}") from None
     preset = values.pop("preset", None)

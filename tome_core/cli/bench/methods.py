@@ -12,13 +12,14 @@ from typing import Any, Final
 
 from torch import nn
 
+from ...settings import kinds
 from ...speed import SpeedConfig
 from ...speed.config import WHOLE
 from ...speed.doors.diffusers import find_unet
 from ...speed.layouts import read_layout
 from ..console import UserError, note
 from ..presets import UNTOUCHED, Choice
-from ..settings import merge, parse_setting, setting_names
+from ..settings import merge
 from .ceiling import free_matcher
 
 OURS: Final = "ours"
@@ -109,7 +110,9 @@ def parse_method(text: str, shared: Mapping[str, Any]) -> Merging:
         if name not in _SETTINGS[kind]:
             raise UserError(f"{kind} has no setting {name!r}; it has {', '.join(_SETTINGS[kind])}")
         try:
-            values[name] = _PRESET_SETTINGS[name](value) if name in _PRESET_SETTINGS else parse_setting(name, value)
+            values[name] = (
+                _PRESET_SETTINGS[name](value) if name in _PRESET_SETTINGS else kinds(SpeedConfig)[name].parse(value)
+            )
         except ValueError:
             raise UserError(f"{name} cannot be {value!r}, in {text!r}") from None
     preset, strength = values.pop("preset", None), values.pop("strength", None)
@@ -171,7 +174,7 @@ _KINDS: Final[dict[str, Callable[[object, Merging], AbstractContextManager[objec
 }
 _PRESET_SETTINGS: Final[dict[str, Callable[[str], Any]]] = {"preset": str, "strength": float}
 _SETTINGS: Final[dict[str, tuple[str, ...]]] = {
-    OURS: (*_PRESET_SETTINGS, *setting_names()),
+    OURS: (*_PRESET_SETTINGS, *kinds(SpeedConfig)),
     TODO: ("kv_downsample", "levels"),
     TOMESD: ("ratio", "levels", "parts", "stride"),
 }
