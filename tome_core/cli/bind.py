@@ -16,7 +16,7 @@ from .console import DONE, INTERRUPTED, Parser, complain, note, progress
 from .files import check_folder
 from .libraries import quiet_diffusers
 from .machine import Clock, choose_device, choose_dtype
-from .models import open_pipeline, warn_of_length
+from .models import one_thread, open_pipeline, warn_of_length
 from .sampling import Request, draw, new_request, warn_of_demo
 from .settings import add_binding_settings, add_settings, merge, new_binding_config, new_config
 
@@ -69,7 +69,7 @@ def execute(arguments: argparse.Namespace) -> int:
     check_folder(arguments.out)
     warn_of_demo(arguments, parse.text)
     _warn(arguments, config, speed)
-    with quiet_diffusers():
+    with quiet_diffusers(), one_thread(arguments.model, device):
         dtype = choose_dtype(arguments.dtype, device)
         pipeline = open_pipeline(arguments.model, dtype=dtype, device=device, prediction_type=arguments.prediction_type)
         warn_of_length(pipeline, parse.text)

@@ -17,7 +17,7 @@ from .console import DONE, Parser, progress
 from .files import check_file, write_png
 from .libraries import quiet_diffusers
 from .machine import Clock, choose_device, choose_dtype
-from .models import open_pipeline, warn_of_length
+from .models import one_thread, open_pipeline, pictures_at_once, warn_of_length
 from .presets import add_preset, chosen
 from .sampling import Request, draw, new_request, warn_of_demo
 from .settings import add_settings, merge
@@ -73,7 +73,7 @@ def execute(arguments: argparse.Namespace) -> int:
     out = arguments.out or _next_free(Path("tome.png"))
     check_file(out, ".png")
     warn_of_demo(arguments, arguments.prompt)
-    with quiet_diffusers():
+    with quiet_diffusers(), one_thread(arguments.model, device):
         pipeline = open_pipeline(arguments.model, dtype=dtype, device=device, prediction_type=arguments.prediction_type)
         warn_of_length(pipeline, arguments.prompt)
         request = new_request(pipeline, arguments)
@@ -81,7 +81,9 @@ def execute(arguments: argparse.Namespace) -> int:
         config = choice.config(read_layout(pipeline.unet).family)
         texts = _texts(request, config, arguments)
         job = Job(pipeline, request, choice.name or name_of(config), config, seeds, Clock(device), out, texts)
-        return _compare(job) if arguments.compare else _generate(job)
+        if arguments.compare:
+            return _compare(job, pictures_at_once(arguments.model, device))
+        return _generate(job)
 
 
 def _generate(job: Job) -> int:
@@ -97,10 +99,10 @@ def _generate(job: Job) -> int:
     return DONE
 
 
-def _compare(job: Job) -> int:
+def _compare(job: Job, threads: int) -> int:
     """Write one sheet with a row for each seed, or each one that was drawn before an interrupt."""
     request = job.request
-    comparison = compare(job.pipeline, [(job.name, job.config)], [(request, seed) for seed in job.seeds], job.clock)
+    comparison = compare(job.pipeline, [(job.name, job.config)], [(request, seed) for seed in job.seeds], threads)
     print(f"{comparison.columns[1].report}\n\n{comparison.table()}")
     seeds = job.seeds[: comparison.rows]
     labels = [f"seed {seed}" for seed in seeds]
