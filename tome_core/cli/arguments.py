@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Callable
 
-from ..checkpoints.prediction import PREDICTION_TYPES
+from ..checkpoints.family import PREDICTION_TYPES
 from ..demo import DEMO_GUIDANCE
 from ..speed.config import MAX_SEED
 from .console import Parser

@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Final
 
-from ..checkpoints.opening import quiet_libraries
+from ..checkpoints.original import quiet_libraries
 from ..errors import UserError
 
 _LIBRARIES: Final = ("diffusers", "transformers")
