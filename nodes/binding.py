@@ -6,8 +6,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..tome_core.binding import BindingConfig, phrases
-from ..tome_core.binding.conditioning import bind_conditioning
-from ..tome_core.binding.markup import unmarked
+from ..tome_core.binding.doors.conditioning import bind_conditioning
+from ..tome_core.binding.parsing.markup import unmarked
 from ..tome_core.presets import BINDING_PRESETS, binding_preset
 from .host_clip import host_clip
 from .presets import preset_inputs

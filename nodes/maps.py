@@ -9,9 +9,8 @@ from typing import Any
 from comfy.utils import ProgressBar
 from comfy_api.latest import io, ui
 
-from ..tome_core.binding.map_images import map_masks, overlay_sheets, preview_sheet
-from ..tome_core.binding.map_run import PhraseMaps
-from ..tome_core.binding.patcher import NO_GROUPS, MapShelf, collect_maps
+from ..tome_core.attention_maps import MapShelf, PhraseMaps, collect_maps, map_masks, overlay_sheets, preview_sheet
+from ..tome_core.attention_maps.patcher import NO_GROUPS
 from ..tome_core.errors import UnsupportedModelError
 from .schema import CATEGORY, schema
 from .telling import tell

@@ -1,14 +1,12 @@
-"""Token Merging for Training-Free Semantic Binding (Hu et al. 2024): what a prompt says of a thing stays with it."""
+"""Token Merging for Training-Free Semantic Binding (Hu et al. 2024): the modifiers of a thing stay with it."""
 
-from .bound import BoundPrompt
-from .composite import Layout, RowGroup, bind_rows
 from .config import BindingConfig
-from .diffusers import BindingHandle, apply_binding
-from .diffusers_maps import MapRecorder, record_maps
-from .overlay import overlay
-from .parse import Group, Parse, Span
-from .phrases import phrases
-from .spacy_parser import PARSERS, choose_parser
+from .doors.diffusers import BindingHandle, apply_binding
+from .encoding import BoundPrompt
+from .parsing.parse import Group, Parse, Span
+from .parsing.phrases import phrases
+from .parsing.spacy_parser import PARSERS, choose_parser
+from .rows.composite import PromptRows, RowGroup, bind_rows
 
 __all__ = [
     "PARSERS",
@@ -16,15 +14,12 @@ __all__ = [
     "BindingHandle",
     "BoundPrompt",
     "Group",
-    "Layout",
-    "MapRecorder",
     "Parse",
+    "PromptRows",
     "RowGroup",
     "Span",
     "apply_binding",
     "bind_rows",
     "choose_parser",
-    "overlay",
     "phrases",
-    "record_maps",
 ]

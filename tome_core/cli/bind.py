@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from ..binding import PARSERS, BindingConfig, BoundPrompt, Parse, apply_binding, choose_parser, record_maps
-from ..errors import UserError
+from ..attention_maps import record_maps
+from ..binding import PARSERS, BindingConfig, BoundPrompt, Parse, apply_binding, choose_parser
+from ..errors import UserError, as_user_error
 from ..speed import SpeedConfig, SpeedHandle
 from .arguments import add_device, add_request
 from .bind_files import Pair, Version, tell_overlap, write_pair
@@ -56,10 +57,8 @@ def execute(arguments: argparse.Namespace) -> int:
     config = new_binding_config(arguments)
     speed = new_config({name: getattr(arguments, name) for name in _SPEED} | {"ratio": arguments.ratio or 0.0})
     parser = _choose_parser(arguments)
-    try:
+    with as_user_error():
         parse = parser(arguments.prompt)
-    except ValueError as error:
-        raise UserError(str(error)) from error
     if arguments.parse:
         print(parse)
         return DONE
@@ -89,19 +88,14 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _choose_parser(arguments: argparse.Namespace) -> Callable[[str], Parse]:
-    try:
+    with as_user_error():
         return partial(choose_parser(arguments.parser), listing=arguments.groups)
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 def _read(pipeline: Any, arguments: argparse.Namespace) -> BoundPrompt:
     """Return the rows of the groups; raise `UserError` for a group that the model does not read whole."""
-    with apply_binding(pipeline, parser=_choose_parser(arguments)) as handle:
-        try:
-            return handle.read(arguments.prompt)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+    with apply_binding(pipeline, parser=_choose_parser(arguments)) as handle, as_user_error():
+        return handle.read(arguments.prompt)
 
 
 def _warn(arguments: argparse.Namespace, config: BindingConfig, speed: SpeedConfig) -> None:

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         with warnings_as_notes():
-            arguments = _parser().parse_args(argv)
+            arguments = parse(argv)
             return arguments.execute(arguments)
     except SystemExit as leaving:  # argparse, after --help and --version
         return leaving.code if isinstance(leaving.code, int) else DONE
@@ -69,6 +69,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
+
+
+def parse(words: Sequence[str] | None) -> argparse.Namespace:
+    """Return the arguments of a command's words, and as `execute` the function that runs them.
+
+    Raises `UserError` for words that are no command.
+    """
+    return _parser().parse_args(words)
 
 
 class _LazyParser(Parser):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from ..errors import UserError
+from ..errors import UserError, as_user_error
 from ..presets import SPEED_PRESETS, speed_preset
 from ..speed import SpeedConfig
 from .arguments import number
@@ -33,14 +33,10 @@ class Choice:
                     f"strength must go with a preset, {', '.join(SPEED_PRESETS)}, which it scales; or give ratio"
                 )
             return new_config(given)
-        try:
+        with as_user_error():
             preset = speed_preset(self.preset, family, 1.0 if self.strength is None else self.strength)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        try:
+        with as_user_error(f"beside preset {self.preset}, "):  # the other setting may be the preset's
             return replace(preset, **given)
-        except ValueError as error:  # the other setting may be the preset's
-            raise UserError(f"beside preset {self.preset}, {error}") from error
 
     @property
     def name(self) -> str | None:
