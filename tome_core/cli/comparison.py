@@ -46,7 +46,7 @@ class LevelTokens(NamedTuple):
         return cls(before, after, keys if keys < kept.get("attention", before) else None)
 
     @property
-    def keys_told(self) -> str:
+    def keys_text(self) -> str:
         """Such as ", 256 keys"; empty where keys are as many as what asks them."""
         return "" if self.keys is None else f", {self.keys} keys"
 
@@ -149,13 +149,13 @@ class Comparison:
         lines = [
             (f"level {level}: " if len(tokens) > 1 else "")
             + (f"{found.after} of " if found.after < found.before else "")
-            + f"{found.before} tokens{found.keys_told}"
+            + f"{found.before} tokens{found.keys_text}"
             for level, found in tokens.items()
         ]
         return (*lines, f"{self.seconds(column):.2f} {self.clock.unit} a picture")
 
     def _tokens(self, column: Column) -> dict[int, LevelTokens]:
-        """Return a column's tokens; an untouched model tells none, so there the other columns say what it has."""
+        """Return a column's tokens; an untouched model reports none, so the others say what it has."""
         if not column.config.is_neutral:
             return column.tokens
         met = {level: found.before for other in self.columns for level, found in other.tokens.items()}
@@ -165,7 +165,7 @@ class Comparison:
 def _cell(tokens: LevelTokens) -> str:
     """Return such as "1024 -> 512, 256 keys"."""
     merged = f" -> {tokens.after}" if tokens.after < tokens.before else ""
-    return f"{tokens.before}{merged}{tokens.keys_told}"
+    return f"{tokens.before}{merged}{tokens.keys_text}"
 
 
 def name_of(config: SpeedConfig) -> str:

@@ -24,9 +24,9 @@ from .sampling import Request
 from .settings import add_settings
 
 DESCRIPTION: Final = """\
-Draw a sheet of pictures with the small model that comes with this package: one row a prompt, first untouched,
-then with merged tokens by each preset. Takes less than a minute on two processor cores, and leaves two files in a
-folder: grid.png to look at, and report.json with every figure."""
+Draw a sheet of pictures with the small model of this package. Each row is a prompt: first without merging, then with
+each preset. Takes less than a minute on two processor cores, and writes two files into
+a folder: grid.png to look at, and report.json with all figures."""
 EXAMPLES: Final = """\
 examples:
   tome demo
@@ -58,7 +58,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Draw the sheet, write it and its report, and tell what is on it."""
+    """Draw the sheet, write it and its report, and print its figures."""
     configs = _configs(arguments)
     device = choose_device(arguments.device)
     check_folder(arguments.out)

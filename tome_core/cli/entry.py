@@ -16,7 +16,7 @@ from ..errors import CheckpointError, UnsupportedModelError, UserError
 from .console import DONE, INTERRUPTED, MISTAKE, Parser, complain, warnings_as_notes
 
 COMMANDS: Final[Mapping[str, str]] = {
-    "demo": "draw sample pictures, with and without merging; needs no model of yours",
+    "demo": "draw sample pictures, with and without merging; works without a checkpoint",
     "generate": "draw a picture from a prompt, with your own checkpoint or the demo model",
     "bind": "draw a picture in which each thing keeps its own attributes, beside the usual one",
     "bench": "measure speed, picture quality or binding on this machine",

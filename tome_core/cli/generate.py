@@ -23,10 +23,9 @@ from .sampling import Request, draw, new_request, warn_of_demo
 from .settings import add_settings, merge
 
 DESCRIPTION: Final = """\
-Turn a prompt into a picture with a model that runs on merged tokens, and tell what merging did.
-The model is the small one that comes with this package, or a Stable Diffusion 1.5, 2.x or SDXL checkpoint of yours:
-one .safetensors file or a diffusers folder. Nothing is downloaded. The picture keeps its prompt, seed and settings
-as PNG text; the same seed gives the same picture."""
+Draw a picture from a prompt, faster by merging tokens, and print what merging did. The model is the small one of this
+package, or your own Stable Diffusion 1.5, 2.x or SDXL checkpoint: one .safetensors file or a diffusers folder. Nothing
+is downloaded. The PNG file keeps the prompt, seed and settings. The same seed gives the same picture."""
 EXAMPLES: Final = """\
 examples:
   tome generate "a red square"
@@ -65,9 +64,9 @@ class Job:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Draw, write and tell."""
+    """Draw, write the files and print what merging did."""
     choice = chosen(arguments, _SETTINGS)
-    choice.config()  # a mistake is told before the model is opened
+    choice.config()  # a mistake is found before the model is opened
     device = choose_device(arguments.device)
     dtype = choose_dtype(arguments.dtype, device)
     out = arguments.out or _next_free(Path("tome.png"))
@@ -114,7 +113,7 @@ def _compare(job: Job, threads: int) -> int:
 
 
 def _texts(request: Request, config: SpeedConfig, arguments: argparse.Namespace) -> dict[str, str]:
-    """Return what a picture says of how it was made; its seed comes to it."""
+    """Return how a picture was made, as texts for its file; the seed is added later."""
     asked = asdict(request)
     for name in ("prediction_type", "preset", "strength"):
         if getattr(arguments, name) is not None:

@@ -1,4 +1,4 @@
-"""diffusers and transformers: told of in one line where they are missing, and silent where they are there."""
+"""diffusers and transformers: an error of one line where they are missing, no chatter where they are installed."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -1,4 +1,4 @@
-"""What a user chose of merging (a word, a strength, single settings), and the config it comes to on a model."""
+"""What a user chose of merging (preset, strength, single settings), and the config that it makes on a model."""
 
 import argparse
 from collections.abc import Iterable, Mapping
@@ -49,11 +49,11 @@ class Choice:
 def add_preset(parser: Parser, *, several: bool = False) -> None:
     """Add --preset and --strength; `several` lets --preset take a list."""
     group = parser.add_argument_group("presets", "Settings for one word. Those that are named beside it rule over it.")
-    told = preset_help("speed")
+    words = preset_help("speed")
     if several:
-        group.add_argument("--preset", type=_words, metavar="WORD,...", help=f"one column each; {told}")
+        group.add_argument("--preset", type=_words, metavar="WORD,...", help=f"one column each; {words}")
     else:
-        group.add_argument("--preset", choices=SPEED_PRESETS, metavar="WORD", help=told)
+        group.add_argument("--preset", choices=SPEED_PRESETS, metavar="WORD", help=words)
     group.add_argument(
         "--strength", type=number(0, 1), metavar="STRENGTH", help="a factor for every ratio of the preset, default 1"
     )
