@@ -56,9 +56,9 @@ INSIDE = {
 }
 # The core knows no host, and nothing that knows the core.
 FOREIGN = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "modules", "backend", "gradio"}
-FOREIGN |= {"nodes", "a1111_extension", "tests"}
+FOREIGN |= {"nodes", "a1111_extension", "tests", "training"}
 # ComfyUI loads the suite under a name of its own, so an absolute tome_core would be another one, or none.
-NOT_FOR_NODES = {"tome_core", "a1111_extension", "tests", "modules", "backend", "gradio", "diffusers"}
+NOT_FOR_NODES = {"tome_core", "a1111_extension", "tests", "training", "modules", "backend", "gradio", "diffusers"}
 
 
 def violations(root: Path) -> list[str]:
@@ -205,6 +205,8 @@ def test_the_nodes_import_their_host_and_the_core():
         ("from modules import shared", ["1 imports modules"]),
         ("from ..a1111_extension import ui", ["1 imports ..a1111_extension"]),
         ("from ..tome_core.cli import run", ["1 imports ..tome_core.cli"]),
+        ("from ..training.demo import recipe", ["1 imports ..training.demo"]),
+        ("from training.demo.recipe import CPU", ["1 imports training"]),
         ("from ... import nodes", ["1 imports ..."]),
     ],
 )
@@ -231,6 +233,8 @@ def test_a_planted_violation_among_the_nodes_is_found(tmp_path: Path, source: st
         ("cli/demo.py", "import tome_core", "1 imports tome_core by its absolute name"),
         ("cli/demo.py", "from ... import install", "1 imports from above tome_core"),
         ("speed/patcher.py", "import comfy.model_patcher", "1 imports comfy"),
+        ("demo/loader.py", "def f():\n    from training.demo.captions import caption", "2 imports training"),
+        ("demo/loader.py", "from ...training.demo import recipe", "1 imports from above tome_core"),
         ("speed/patcher.py", "if True:\n    from modules import shared", "2 imports modules"),
         ("drawer/plan.py", "", "1 is in room drawer, which has no row in ARROWS"),
     ],

@@ -6,8 +6,8 @@ import tempfile
 import pytest
 from PIL import Image
 
-from tome_core.cli.console import UserError
 from tome_core.cli.files import check_file, check_folder, write_json, write_png, write_whole
+from tome_core.errors import UserError
 
 
 def test_a_look_at_a_folder_leaves_nothing(tmp_path):

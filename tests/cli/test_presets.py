@@ -5,8 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from tome_core.cli.console import UserError
 from tome_core.cli.presets import Choice
+from tome_core.errors import UserError
 from tome_core.presets import SPEED_PRESETS, read_preset, speed_preset
 from tome_core.speed import SpeedConfig
 

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from .console import UserError
+from ..errors import UserError
 
 
 def check_folder(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import torch
 
 from .. import __version__
-from .console import UserError
+from ..errors import UserError
 
 DTYPES: Final = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -6,10 +6,10 @@ import pytest
 
 from tome_core.demo import untaught_words
 from tome_core.demo.scene import COLOURS, HELD_OUT_PAIRS, SHAPES, held_out
-from tome_core.demo.train.recipe import CPU
 from tome_core.evaluation.suites import SPLITS, SUITES, Suite, load_suite
 from tome_core.evaluation.suites.make import frozen, make_suites
 from tome_core.evaluation.suites.suite import join, path_of
+from training.demo.recipe import CPU
 
 
 @pytest.fixture(params=SUITES)

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tome_core.demo.train import stage as stage_module
-from tome_core.demo.train.stage import Stage
+from training.demo import stage as stage_module
+from training.demo.stage import Stage
 
 
 @pytest.fixture(autouse=True)

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...checkpoints.tokenizer import clip_tokenizer
-from ..architecture import PICTURE_SIZE, seeded
-from ..captions import caption
-from ..contrastive import ContrastivePair
-from ..pixels import to_unit
-from ..scene import Scene, held_out, random_scene, render
+from tome_core.checkpoints.tokenizer import clip_tokenizer
+from tome_core.demo.architecture import PICTURE_SIZE, seeded
+from tome_core.demo.contrastive import ContrastivePair
+from tome_core.demo.pixels import to_unit
+from tome_core.demo.scene import Scene, held_out, random_scene, render
+
+from .captions import caption
 from .recipe import Recipe, Stream
 from .stage import Stage
 
@@ -51,8 +52,8 @@ def train_text(folder: Path, recipe: Recipe, device: str, *, writes: bool) -> Co
 
 def _batch(tokenizer: Any, scenes: list[Scene], rng: np.random.Generator, device: str) -> tuple[Tensor, Tensor]:
     """Return token ids [B, SHORTENED] of captions, and pictures [B, 3, 64, 64] in [-1, 1]."""
-    said = [caption(scene, rng) for scene in scenes]
-    tokens = tokenizer(said, padding="max_length", return_tensors="pt").input_ids[:, :SHORTENED]
+    texts = [caption(scene, rng) for scene in scenes]
+    tokens = tokenizer(texts, padding="max_length", return_tensors="pt").input_ids[:, :SHORTENED]
     pictures = np.stack([render(scene, PICTURE_SIZE) for scene in scenes])
     return tokens.to(device), to_unit(pictures).to(device)
 

@@ -1,4 +1,4 @@
-"""Train the demo model from nothing: `python -m tome_core.demo.train --out FOLDER`."""
+"""Train the demo model from nothing: `python -m training.demo --out FOLDER`."""
 
 import argparse
 import socket
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch.multiprocessing as mp
 
-from .process import train
 from .recipe import TIERS
+from .train import train
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tome_core.demo.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m training.demo", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for states and weights; a second start goes on")
     parser.add_argument("--tier", choices=sorted(TIERS), default="cpu", help="which recipe (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="torch device (default: %(default)s)")

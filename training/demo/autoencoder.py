@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..architecture import LATENT_SCALE, build_autoencoder
-from ..pixels import to_unit
-from ..scene import Scene, random_scene, render
+from tome_core.demo.architecture import AUTOENCODER, LATENT_SCALE, seeded
+from tome_core.demo.pixels import to_unit
+from tome_core.demo.scene import Scene, random_scene, render
+
 from .optimisers import Optimisers
 from .recipe import Recipe, Stream
 from .stage import Stage
@@ -40,6 +41,31 @@ def train_autoencoder(folder: Path, recipe: Recipe, device: str, *, writes: bool
     return whiten(net.eval().requires_grad_(False), recipe)
 
 
+def build_autoencoder(seed: int) -> Any:
+    """Return an untrained autoencoder (0.9 M parameters) whose residual blocks start at zero.
+
+    Its attention, which crops could not teach, is zero and stays so.
+    """
+    from diffusers import AutoencoderKL
+    from diffusers.models.resnet import ResnetBlock2D
+
+    with seeded(seed):
+        autoencoder = AutoencoderKL(**AUTOENCODER)
+    for block in autoencoder.modules():
+        if isinstance(block, ResnetBlock2D):
+            _zero(block.conv2)
+    halves: tuple[Any, Any] = (autoencoder.encoder, autoencoder.decoder)
+    for half in halves:
+        _zero(half.mid_block.attentions[0].to_out[0])
+        half.mid_block.attentions[0].requires_grad_(False)
+    return autoencoder
+
+
+def _zero(layer: Any) -> None:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+
+
 def _loss(net: Any, x: Tensor, rng: np.random.Generator, recipe: Recipe) -> Tensor:
     with torch.autocast(x.device.type, torch.bfloat16):
         latent = net.encode(x).latent_dist.mean
@@ -68,7 +94,7 @@ def whiten(net: Any, recipe: Recipe) -> Any:
     """Fold a linear map of the latents into the 1x1 convolutions on both of its sides; pictures stay the same."""
     rng = recipe.generator(Stream.WHITENING)
     device = net.quant_conv.weight.device
-    pictures = to_unit(np.stack([render(random_scene(rng), 256) for _ in range(64)])).to(device)
+    pictures = to_unit(np.stack([render(random_scene(rng), 256) for _ in range(recipe.whitening_pictures)])).to(device)
     latents = torch.cat([net.encode(batch).latent_dist.mean for batch in pictures.split(8)])
     flat = latents.double().permute(0, 2, 3, 1).reshape(-1, 4)
     mean = flat.mean(0)

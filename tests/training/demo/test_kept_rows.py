@@ -1,8 +1,8 @@
 import numpy as np
 import torch
 
-from tome_core.demo.train.batches import kept_rows
-from tome_core.demo.train.recipe import Recipe
+from training.demo.batches import kept_rows
+from training.demo.recipe import Recipe
 
 START, END = 49406, 49407
 

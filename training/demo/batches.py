@@ -1,16 +1,53 @@
 """The denoiser's batches: what is drawn, which text rows are hidden, and how the loss is weighed."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from ...checkpoints.tokenizer import clip_tokenizer
-from ..architecture import SCHEDULER, end_places
-from ..captions import caption
-from .pool import Pool
-from .recipe import NOISY, Recipe
+from tome_core.checkpoints.tokenizer import clip_tokenizer
+from tome_core.demo.architecture import LATENT_SCALE, SCHEDULER, end_places
+from tome_core.demo.pixels import to_unit
+from tome_core.demo.scene import Scene, random_scene, render
+
+from .captions import caption
+from .optimisers import Worker
+from .recipe import NOISY, DenoiserStage, Recipe, Stream
+
+_ENCODED_AT_ONCE = 8  # pictures
+
+
+@dataclass
+class Pool:
+    """Pictures encoded beforehand, which samples draw from: scenes, and latents [P, 4, h, w] as the denoiser sees them.
+
+    `size` in pixels; `pictures` over all processes.
+    """
+
+    size: int
+    pictures: int
+    scenes: list[Scene]
+    latents: Tensor
+
+    def serves(self, plan: DenoiserStage) -> bool:
+        """Return whether a stage would draw and encode the very same pictures."""
+        return (plan.size, plan.pool) == (self.size, self.pictures)
+
+
+@torch.no_grad()
+def make_pool(autoencoder: Any, plan: DenoiserStage, recipe: Recipe, worker: Worker) -> Pool:
+    """Draw and encode this process's share of a stage's pictures, the same at every start."""
+    rng = recipe.generator(Stream.POOL, plan.size, worker.rank)
+    scenes = [random_scene(rng) for _ in range(plan.pool // worker.world)]
+    starts = range(0, len(scenes), _ENCODED_AT_ONCE)
+    latents = []
+    for start in tqdm(starts, desc=f"encoding {plan.size} px", disable=not worker.writes, mininterval=5):
+        pictures = np.stack([render(scene, plan.size) for scene in scenes[start : start + _ENCODED_AT_ONCE]])
+        latents.append(autoencoder.encode(to_unit(pictures).to(worker.device)).latent_dist.mean * LATENT_SCALE)
+    return Pool(plan.size, plan.pool, scenes, torch.cat(latents))
 
 
 class Batches:
@@ -42,8 +79,8 @@ class Batches:
         chosen = rng.integers(len(pool.scenes), size=count)
         empty = rng.random(count) < self.recipe.empty_share
         scenes = [pool.scenes[i] for i in chosen]
-        said = ["" if e else caption(s, rng, apart_share=apart_share) for s, e in zip(scenes, empty, strict=True)]
-        tokens = self.tokenizer(said, padding="max_length", return_tensors="pt").input_ids
+        texts = ["" if e else caption(s, rng, apart_share=apart_share) for s, e in zip(scenes, empty, strict=True)]
+        tokens = self.tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
         keep = kept_rows(tokens, rng, self.recipe).to(device)
         least = np.where(rng.random(count) < noisy_share, NOISY, 0)
         t = torch.from_numpy(rng.integers(least, len(self.alphas)))

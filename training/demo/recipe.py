@@ -50,6 +50,7 @@ class Recipe:
     crop: int = 64  # pixels
     crop_steps: int = 1_400
     whole_steps: int = 160  # after the crops, one picture of 256 px each
+    whitening_pictures: int = 64  # of 256 px, whose latents are brought to mean 0 and covariance 1
     latent_noise: float = 0.05  # added to latents in training; their own deviation is about 1
     latent_penalty: float = 1e-3  # on the mean square, in place of the KL term
     denoiser: tuple[DenoiserStage, ...] = (

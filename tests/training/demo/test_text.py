@@ -1,7 +1,7 @@
 import numpy as np
 
 from tome_core.demo.scene import Scene, held_out
-from tome_core.demo.train.text import scenes_with_twins
+from training.demo.text import scenes_with_twins
 
 
 def kinds(scene: Scene) -> list[tuple[str, str]]:
