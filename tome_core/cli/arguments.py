@@ -29,7 +29,7 @@ def add_request(parser: Parser, *, negative: str = "what to avoid in the picture
         "--guidance",
         type=number(0, 100),
         metavar="SCALE",
-        help=f"how closely to follow the prompt; default {DEMO_GUIDANCE:g} for the demo model, diffusers' own for others",
+        help=f"how closely to follow the prompt; default {DEMO_GUIDANCE:g} for the demo model, else diffusers' own",
     )
     add_sampling(parser, steps=20)
 
