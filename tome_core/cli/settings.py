@@ -79,7 +79,7 @@ def _add_arguments(parser: Parser, title: str, settings: Iterable["Field[Any]"])
         )
 
 
-def _argument_type(kind: Kind[Any], default: Any) -> Callable[[str], Any]:
+def _argument_type(kind: Kind, default: Any) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
         try:
             return kind.parse(text)
@@ -89,7 +89,7 @@ def _argument_type(kind: Kind[Any], default: Any) -> Callable[[str], Any]:
     return parse
 
 
-def _placeholder(name: str, kind: Kind[Any]) -> str:
+def _placeholder(name: str, kind: Kind) -> str:
     match kind:
         case Switch():
             return "off|on"
