@@ -18,9 +18,7 @@ LEAST_SIDE, MOST_SIDE = 64, 8192
 def add_request(parser: Parser, *, negative: str = "what to avoid in the picture") -> None:
     """Add the prompt, the model and what `sampling.new_request` reads; `negative` is the help of --negative-prompt."""
     parser.add_argument("prompt", metavar="PROMPT", help="what to draw")
-    parser.add_argument(
-        "--model", default=DEMO, metavar="PATH", help="checkpoint file or folder; default the demo model"
-    )
+    parser.add_argument("--model", default=DEMO, metavar="PATH", help="checkpoint or folder; default: the demo model")
     parser.add_argument(
         "--prediction-type", choices=PREDICTION_TYPES, help="what the checkpoint predicts; default what its file says"
     )
@@ -45,7 +43,7 @@ def add_sampling(parser: Parser, *, steps: int) -> None:
         type=whole(0, MAX_SEED),
         default=0,
         metavar="N",
-        help="number that picks the starting noise, default %(default)s",
+        help="picks the starting noise, default %(default)s",
     )
     group.add_argument(
         "--size",

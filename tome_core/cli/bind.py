@@ -46,7 +46,7 @@ def add_arguments(parser: Parser) -> None:
         "--parser",
         choices=PARSERS,
         default="rules",
-        help="how to find the groups: by rules, or with spaCy if it is installed",
+        help="finds the groups: rules, or spaCy if it is installed",
     )
     parser.add_argument("--parse", action="store_true", help="print the groups of the prompt, and draw nothing")
     parser.add_argument("--out", type=Path, default=Path("tome-bind"), metavar="FOLDER", help="default ./%(default)s")
