@@ -4,7 +4,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..tome_core.evaluation.difference import compare_pictures
+from ..tome_core.metrics import compare_pictures
 from .node_text import text_output
 from .schema import CATEGORY, schema
 

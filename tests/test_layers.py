@@ -23,7 +23,8 @@ ARROWS = {
     "binding": "attention_maps clip_bytes lazy merging errors settings",
     "checkpoints": "clip_bytes errors",
     "demo": "checkpoints errors",
-    "evaluation": "demo",
+    "metrics": "",
+    "bench": "binding checkpoints demo errors merging metrics presets settings speed",
     "cli": EVERY_ROOM,
 }
 # the same inside the rooms that have rooms of their own, by the name of the folder or file
@@ -169,6 +170,34 @@ def _node_problems(node: ast.AST) -> Iterator[str]:
             yield f"{node.lineno} imports {'.' * node.level}{node.module or ''}"
 
 
+def reached(starts: list[Path]) -> tuple[set[Path], set[str]]:
+    """Return the files that some files import, by way of others too, themselves among them, and what else they import.
+
+    A package that is named, or that a file lies in, runs its `__init__`.
+    """
+    files, foreign, todo = set(), set(), [path.resolve() for path in starts]
+    while todo:
+        path = todo.pop()
+        if path in files:
+            continue
+        files.add(path)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                foreign |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                foreign.add((node.module or "").split(".")[0])
+            elif isinstance(node, ast.ImportFrom):
+                base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+                named = [base, *(base / alias.name for alias in node.names)]
+                inits = [folder / "__init__.py" for target in named for folder in (target, *target.parents)]
+                todo += [file for file in [*inits, *(target.with_suffix(".py") for target in named)] if _is_ours(file)]
+    return files, foreign
+
+
+def _is_ours(file: Path) -> bool:
+    return file.is_file() and bool({"tome_core", "nodes"}.intersection(file.parts))
+
+
 def test_every_import_follows_an_arrow():
     assert (ROOT / "tome_core" / "merging" / "plan.py").exists()
     assert violations(ROOT) == []
@@ -194,6 +223,34 @@ def test_a_room_with_rooms_of_its_own_stays_small(room: str):
 def test_the_nodes_import_their_host_and_the_core():
     assert (ROOT / "nodes" / "speed.py").exists()
     assert node_violations(ROOT) == []
+
+
+NODES = sorted((ROOT / "nodes").glob("*.py"))
+DRAWING = [ROOT / "tome_core" / "cli" / f"{name}.py" for name in ("demo", "generate", "bind")]
+
+
+def test_no_node_reaches_what_measures_or_trains():
+    files, foreign = reached(NODES)
+    rooms = {path.relative_to(ROOT).parts[:2] for path in files}
+    assert {("tome_core", "speed"), ("tome_core", "binding"), ("tome_core", "metrics.py")} <= rooms
+    assert not {room for room in rooms if "bench" in room or "train" in room[-1]}
+    assert not foreign & {"training", "scipy", "joblib"}
+
+
+def test_no_command_that_draws_a_picture_needs_the_libraries_of_measuring():
+    files, foreign = reached(DRAWING)
+    assert ROOT / "tome_core" / "bench" / "sheet.py" in files
+    assert "torch" in foreign and not foreign & {"training", "scipy", "joblib"}
+
+
+def test_what_a_file_reaches_is_found_through_others(tmp_path: Path):
+    _plant(tmp_path, "speed/config.py", "def f():\n    from ..bench import clock")
+    _plant(tmp_path, "bench/__init__.py", "from .judge import shapes")
+    _plant(tmp_path, "bench/clock.py", "import time")
+    _plant(tmp_path, "bench/judge/shapes.py", "from scipy import ndimage")
+    files, foreign = reached([tmp_path / "tome_core" / "speed" / "config.py"])
+    assert {path.name for path in files} == {"config.py", "__init__.py", "clock.py", "shapes.py"}
+    assert foreign == {"time", "scipy"}
 
 
 @pytest.mark.parametrize(
@@ -225,7 +282,8 @@ def test_a_planted_violation_among_the_nodes_is_found(tmp_path: Path, source: st
         ("speed/patcher.py", "from ..presets import speed_preset", "1 imports presets, which speed may not"),
         ("presets/loader.py", "from ..merging import MergePlan", "1 imports merging, which presets may not"),
         ("speed/__init__.py", "from ..demo import load_demo", "1 imports demo, which speed may not"),
-        ("speed/deep/er.py", "from ...evaluation.judge import judge", "1 imports evaluation, which speed may not"),
+        ("speed/deep/er.py", "from ...bench.judge import judge", "1 imports bench, which speed may not"),
+        ("bench/speed/results.py", "from ...cli.console import note", "1 imports cli, which bench may not"),
         ("errors.py", "from .merging import MergePlan", "1 imports merging, which errors may not"),
         ("__init__.py", "from .merging import MergePlan", "1 imports merging, which __init__ may not"),
         ("attention_maps/run.py", "from ..binding import Parse", "1 imports binding, which attention_maps may not"),
@@ -277,7 +335,7 @@ def test_a_planted_circle_is_found(tmp_path: Path):
         ("speed/block.py", "from ..merging import MergePlan\nfrom ..errors import UnsupportedModelError"),
         ("speed/deep/er.py", "from ..config import SpeedConfig\nfrom ...merging.plan import MergePlan"),
         ("presets/loader.py", "from ..speed.config import SpeedConfig"),
-        ("cli/bench.py", "from .. import __version__, speed\nfrom ..evaluation.judge import judge"),
+        ("cli/bench.py", "from .. import __version__, speed\nfrom ..bench.judge import judge"),
     ],
 )
 def test_an_allowed_import_is_not_reported(tmp_path: Path, file: str, source: str):

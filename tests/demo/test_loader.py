@@ -7,7 +7,7 @@ from tome_core.demo import CHECKPOINT, DEMO_PROMPTS, load_demo, untaught_words
 from tome_core.demo.architecture import LATENT_SCALE
 from tome_core.demo.pixels import to_unit
 from tome_core.demo.scene import HELD_OUT_PAIRS, random_scene, render
-from tome_core.evaluation.metrics import psnr
+from tome_core.metrics import psnr
 
 
 @pytest.fixture(scope="module")

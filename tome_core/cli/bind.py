@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..attention_maps import record_maps
+from ..bench.clock import Clock
 from ..binding import PARSERS, BindingConfig, BoundPrompt, Parse, apply_binding, choose_parser
 from ..errors import UserError, as_user_error
 from ..speed import SpeedConfig, SpeedHandle
@@ -16,7 +17,7 @@ from .bind_files import Pair, Version, overlap_line, write_pair
 from .console import DONE, INTERRUPTED, Parser, complain, note, progress
 from .files import check_folder
 from .libraries import quiet_diffusers
-from .machine import Clock, choose_device, choose_dtype
+from .machine import choose_device, choose_dtype
 from .models import one_thread, open_pipeline, warn_of_length
 from .sampling import Request, draw, new_request, warn_of_demo
 from .settings import add_binding_settings, add_settings, merge, new_binding_config, new_config

@@ -9,9 +9,9 @@ from PIL import Image
 
 from .. import __version__
 from ..attention_maps import MapRecorder, entropy, overlap, overlay
+from ..bench.sheet import Heading, draw_sheet
 from ..binding import BoundPrompt, Parse
 from .files import write_json, write_png
-from .grid import Heading, draw_sheet
 from .sampling import Drawn, Request
 
 

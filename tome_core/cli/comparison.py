@@ -16,16 +16,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..evaluation.metrics import psnr, relative_deviation
+from ..bench.clock import Clock, Seconds
+from ..bench.sheet import Heading, draw_sheet
+from ..bench.table import table
+from ..metrics import psnr, relative_deviation
 from ..speed import SpeedConfig, SpeedReport
 from .console import DONE, INTERRUPTED, complain, progress
-from .grid import Heading, draw_sheet
-from .machine import Clock, Seconds
 from .models import copy_pipeline
 from .presets import UNTOUCHED
 from .sampling import Drawn, Request, draw
 from .settings import merge
-from .table import table
 
 Row = tuple[Request, int]  # what to draw, and its seed
 Cell = tuple[SpeedConfig, Request, int]

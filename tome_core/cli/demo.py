@@ -8,6 +8,7 @@ from typing import Any, Final
 import torch
 
 from .. import __version__
+from ..bench.clock import describe
 from ..demo import DEMO_GUIDANCE, DEMO_PROMPTS, untaught_words
 from ..errors import UserError
 from ..presets import SPEED_PRESETS
@@ -17,7 +18,7 @@ from .comparison import Comparison, compare, name_of
 from .console import Parser
 from .files import check_folder, write_json, write_png
 from .libraries import quiet_diffusers
-from .machine import choose_device, describe
+from .machine import choose_device
 from .models import DEMO, default_size, one_thread, open_pipeline, pictures_at_once, warn_of_words
 from .presets import Choice, add_preset
 from .sampling import Request

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .. import __version__
+from ..bench.clock import Clock
 from ..settings import kinds
 from ..speed import SpeedConfig
 from ..speed.layouts import read_layout
@@ -16,7 +17,7 @@ from .comparison import compare, name_of
 from .console import DONE, Parser, progress
 from .files import check_file, write_png
 from .libraries import quiet_diffusers
-from .machine import Clock, choose_device, choose_dtype
+from .machine import choose_device, choose_dtype
 from .models import one_thread, open_pipeline, pictures_at_once, warn_of_length
 from .presets import add_preset, chosen
 from .sampling import Request, draw, new_request, warn_of_demo

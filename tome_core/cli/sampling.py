@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..bench.clock import Clock, Seconds
 from ..demo import DEMO_GUIDANCE
 from .console import note
-from .machine import Clock, Seconds
 from .models import DEMO, default_size, warn_of_words
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.tools.random_checkpoints import narrow_configs, write_folder
-from tome_core.cli.bench import comparing
+from tome_core.bench.quality import comparison
 
 QUICK = ("bench", "binding", "--size", 64, "--steps", 1, "--prompts", 2, "--seeds", 1, "--processes", 1, "--rounds", 1)
 FILE = "a green bench and a blue bowl\na cat\n"
@@ -19,7 +19,7 @@ def read(path: Path) -> dict:
 
 @pytest.fixture(autouse=True)
 def short_gate(monkeypatch):
-    monkeypatch.setattr(comparing, "PICTURES", 6)
+    monkeypatch.setattr(comparison, "PICTURES", 6)
 
 
 def test_on_the_demo_model_binding_is_judged_beside_controls_gate_and_time(tome, tmp_path):
@@ -55,11 +55,11 @@ def test_a_file_of_prompts_is_drawn_and_it_is_said_that_nothing_judges_it(tome, 
     assert told.err.splitlines() == [
         "tome: note: the demo model was not taught words of 2 of 2 prompts, such as 'bench'; --model takes a "
         "checkpoint of yours",
-        "tome: note: merge: no thing of which something is said in 1 of 2 prompts, which stay as they are, such as "
-        "'a cat'",
         "tome: note: the judge knows no attributes of prompts from a file: only the distance to the untouched pictures "
         "is told",
         "tome: note: --split has no effect beside --prompts-file, which is instead of a suite",
+        "tome: note: merge: no thing of which something is said in 1 of 2 prompts, which stay as they are, such as "
+        "'a cat'",
     ]
     assert told.out.startswith("color_val.txt: 2 prompts x 1 seeds, 64 pixels, 1 steps, weights ")
     assert "Nothing judges these pictures" in told.out
@@ -116,6 +116,6 @@ def test_a_mistake_is_told_in_one_line(tome, tmp_path, words, sentence):
 def test_settings_without_effect_are_told(tome, tmp_path):
     told = tome(*QUICK, "--skip-gate", "--methods", "bind:strength=0", "--dtype", "float16")
     assert told.err.splitlines() == [
-        "tome: note: bind:strength=0: strength 0 binds nothing: its pictures are the untouched ones",
         "tome: note: --dtype has no effect on the demo model, which is compared in float32",
+        "tome: note: bind:strength=0: strength 0 binds nothing: its pictures are the untouched ones",
     ]

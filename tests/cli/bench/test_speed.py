@@ -7,10 +7,11 @@ import sys
 import pytest
 import torch
 
-from tome_core.cli.bench import course, on_demo
-from tome_core.cli.machine import Seconds
-from tome_core.evaluation.sampling import Settings
-from tome_core.evaluation.suites import load_suite
+from tome_core.bench.clock import Seconds
+from tome_core.bench.drawing.sampling import Settings
+from tome_core.bench.methods.merging import Merging
+from tome_core.bench.speed import comparison, demo_pictures
+from tome_core.bench.suites import load_suite
 from tome_core.speed import SpeedConfig
 
 QUICK = ("bench", "speed", "--size", 64, "--repeats", 2)
@@ -68,7 +69,7 @@ def test_a_method_that_merges_in_a_part_of_the_run_is_told_with_its_gain_over_al
     def half(ways, call, rounds, clock, on_call):
         return [[Seconds(2.0, 2.0), *[Seconds(1.0, 1.0)] * (len(ways) - 1)]] * rounds, True
 
-    monkeypatch.setattr(course, "take_turns", half)
+    monkeypatch.setattr(comparison, "take_turns", half)
     told = tome(*QUICK, "--methods", "ours,ours:start_percent=0.2,end_percent=0.9", "--json", "a.json")
     assert (told.code, told.err) == (0, "")
     _, whole, part = json.loads((tmp_path / "a.json").read_text())["methods"]
@@ -80,7 +81,7 @@ def test_a_method_that_merges_throughout_has_one_ratio_however_small(tome, tmp_p
     def fast(ways, call, rounds, clock, on_call):
         return [[Seconds(1.0, 1.0), *[Seconds(0.3, 0.3)] * (len(ways) - 1)]] * rounds, True
 
-    monkeypatch.setattr(course, "take_turns", fast)
+    monkeypatch.setattr(comparison, "take_turns", fast)
     told = tome(*QUICK, "--methods", "ours", "--json", "a.json")
     _, ours = json.loads((tmp_path / "a.json").read_text())["methods"]
     assert ours["run_time_ratio"] == ours["time_ratio"] == 0.3
@@ -117,7 +118,7 @@ def test_a_failure_of_ours_is_no_reason_to_leave_ours_out(tome, monkeypatch):
     def fail(*_):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(course, "probe", fail)
+    monkeypatch.setattr(comparison, "probe", fail)
     with pytest.raises(RuntimeError, match="a defect"):
         tome(*QUICK)
 
@@ -126,8 +127,8 @@ def test_an_interrupt_keeps_the_rounds_that_are_done(tome, tmp_path, monkeypatch
     def interrupted(ways, call, rounds, clock, on_call):
         return whole(ways, call, 1, clock, on_call)[0], False
 
-    whole = course.take_turns
-    monkeypatch.setattr(course, "take_turns", interrupted)
+    whole = comparison.take_turns
+    monkeypatch.setattr(comparison, "take_turns", interrupted)
     told = tome(*QUICK, "--methods", "ours", "--json", "a.json")
     assert told.code == 130
     assert told.err == "tome: error: interrupted after 1 of 2 rounds; the figures above are of those\n"
@@ -158,7 +159,7 @@ def test_todo_keeps_every_query_and_a_quarter_of_the_keys(tome, tmp_path):
 
 
 def test_beside_the_times_stands_what_each_method_does_to_pictures_of_the_demo_model(tome, tmp_path, monkeypatch):
-    monkeypatch.setattr(on_demo, "SETTINGS", Settings(steps=2, guidance=3.0, size=64))
+    monkeypatch.setattr(demo_pictures, "SETTINGS", Settings(steps=2, guidance=3.0, size=64))
     methods = "ours,ours:ratio=0.05,tomesd"
     told = tome(*QUICK, "--methods", methods, "--demo-prompts", 5, "--json", "a.json")
     assert (told.code, told.err) == (0, "")
@@ -175,15 +176,15 @@ def test_without_prompts_nothing_is_told_of_the_demo_model(tome, tmp_path):
 
 
 def test_an_interrupt_keeps_the_methods_whose_pictures_are_drawn(tome, tmp_path, monkeypatch):
-    whole = on_demo.drawing_method
+    whole = Merging.draw
 
-    def interrupted(method):
-        if method.name == "tomesd":
+    def interrupted(self, *given):
+        if self.name == "tomesd":
             raise KeyboardInterrupt
-        return whole(method)
+        return whole(self, *given)
 
-    monkeypatch.setattr(on_demo, "SETTINGS", Settings(steps=1, guidance=3.0, size=64))
-    monkeypatch.setattr(on_demo, "drawing_method", interrupted)
+    monkeypatch.setattr(demo_pictures, "SETTINGS", Settings(steps=1, guidance=3.0, size=64))
+    monkeypatch.setattr(Merging, "draw", interrupted)
     told = tome(*QUICK, "--methods", "ours,tomesd", "--demo-prompts", 1, "--json", "a.json")
     assert told.code == 130
     assert told.err == "tome: error: interrupted after 2 of 2 rounds; the figures above are of those\n"
@@ -192,5 +193,5 @@ def test_an_interrupt_keeps_the_methods_whose_pictures_are_drawn(tome, tmp_path,
 
 
 def test_the_demo_models_prompts_are_as_many_as_may_be_asked_for():
-    suite = load_suite(on_demo.SUITE)
-    assert len(suite.parts["seen"]) == on_demo.MOST_PROMPTS
+    suite = load_suite(demo_pictures.SUITE)
+    assert len(suite.parts["seen"]) == demo_pictures.MOST_PROMPTS

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from tome_core.cli.bench.models import new_call, random_denoiser
+from tome_core.bench.speed.denoisers import new_call, random_denoiser
 from tome_core.speed import SpeedConfig, apply_speed
 from tome_core.speed.doors.patcher import patch_speed
 

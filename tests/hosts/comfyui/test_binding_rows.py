@@ -13,9 +13,9 @@ if comfyui.missing():
 
 from tests.hosts.comfyui.bound import bind, demo, encode, rows, small_clip
 from tome_core.attention_maps import PHRASES_KEY
+from tome_core.bench.suites.suite import load_suite
 from tome_core.binding import BindingConfig, apply_binding
 from tome_core.demo import load_demo
-from tome_core.evaluation.suites.suite import load_suite
 
 COLOURS = "a red circle and a blue square"
 BARE = "a circle and a square"

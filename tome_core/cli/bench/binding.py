@@ -3,10 +3,10 @@
 import argparse
 from typing import Final
 
-from ...evaluation.suites import SUITES
+from ...bench.methods.reading import BINDINGS
+from ...bench.suites import SUITES
 from ..console import Parser
-from .binding_methods import BINDINGS
-from .comparing import add_comparison, compare
+from .quality import add_comparison, compare
 
 DESCRIPTION: Final = f"""\
 Draw the same prompts from the same noise, untouched and bound in several ways, and tell on the demo model how many
@@ -35,5 +35,5 @@ def add_arguments(parser: Parser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Draw, read, compare and tell."""
+    """Draw, read, compare and print."""
     return compare(arguments)

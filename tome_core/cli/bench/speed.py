@@ -5,18 +5,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import torch
+
+from ...bench.clock import Clock, describe
+from ...bench.drawing.method import UNTOUCHED
+from ...bench.methods.reading import OURS, SHARED, read_mergings
+from ...bench.methods.tomesd import TOMESD
+from ...bench.speed.comparison import SpeedComparison
+from ...bench.speed.demo_pictures import MOST_PROMPTS, batches, demo_figures
+from ...bench.speed.denoisers import RANDOM, TIMED_AT, new_call, random_denoiser
+from ...bench.speed.results import MethodTimes, results_table
 from ..arguments import add_device, size, whole
-from ..console import DONE, INTERRUPTED, Parser, complain, note, progress
+from ..console import DONE, INTERRUPTED, Parser, complain, note, progress, waiting
 from ..files import check_file, write_json
 from ..libraries import quiet_diffusers
-from ..machine import Clock, choose_device, choose_dtype, describe
-from ..models import DEMO, default_size
+from ..machine import choose_device, choose_dtype
+from ..models import DEMO, default_size, open_pipeline
 from ..settings import add_settings
-from .course import Course, measure
-from .methods import OURS, SHARED, TOMESD, UNTOUCHED, parse_methods
-from .models import RANDOM, TIMED_AT, new_call, open_denoiser
-from .on_demo import MOST_PROMPTS, batches, demo_figures
-from .results import Result, results_table
 
 DESCRIPTION: Final = f"""\
 Time one call of a denoiser, untouched and merged by several methods, in turn in one process, and tell each one's time
@@ -68,19 +73,21 @@ def add_arguments(parser: Parser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Open, observe each method once, time all of them, and tell."""
-    methods = parse_methods(arguments.methods, {name: getattr(arguments, name) for name in SHARED})
+    """Open, observe each method once, time all of them, and print."""
+    methods = read_mergings(arguments.methods, {name: getattr(arguments, name) for name in SHARED})
     device = choose_device(arguments.device)
     dtype = choose_dtype(arguments.dtype, device)
     if arguments.json is not None:
         check_file(arguments.json, ".json", "json")
     with quiet_diffusers():
-        unet = open_denoiser(arguments.model, dtype=dtype, device=device)
+        unet = _open(arguments.model, dtype=dtype, device=device)
         width, height = arguments.size or default_size(unet)
         call = new_call(unet, (width, height), arguments.batch)
         methods = [method.fitted(unet) for method in methods]
-        course = Course(methods, arguments.repeats, arguments.ceiling, Clock(device))
-        results, left_out, is_whole = measure(unet, call, course)
+        comparison = SpeedComparison(unet, call, methods, arguments.repeats, arguments.ceiling, Clock(device))
+        with progress(comparison.calls, "timing") as bar:
+            found = comparison.measure(bar.update)
+        results, is_whole = found.methods, found.is_whole
         if arguments.demo_prompts is not None and is_whole:
             results, is_whole = _add_demo(results, arguments.demo_prompts, str(device))
     setting = {
@@ -93,18 +100,25 @@ def execute(arguments: argparse.Namespace) -> int:
         "dtype": str(dtype).removeprefix("torch."),
         "rounds": len(results[0].times),
     }
-    _tell(setting, results)
+    _print(setting, results)
     if arguments.json is not None:
-        write_json(
-            arguments.json, setting | {"methods": [result.as_dict() for result in results], "left_out": left_out}
-        )
+        columns = [result.as_dict() for result in results]
+        write_json(arguments.json, setting | {"methods": columns, "left_out": found.left_out})
     if is_whole:
         return DONE
     complain(f"interrupted after {setting['rounds']} of {arguments.repeats} rounds; the figures above are of those")
     return INTERRUPTED
 
 
-def _add_demo(results: list[Result], prompts: int, device: str) -> tuple[list[Result], bool]:
+def _open(name: str, *, dtype: torch.dtype, device: torch.device) -> Any:
+    """Return the UNet of a name: "demo", one of `RANDOM`, or a checkpoint's path."""
+    if name not in RANDOM:
+        return open_pipeline(name, dtype=dtype, device=device).unet
+    with waiting(f"building {name}"):
+        return random_denoiser(name, dtype=dtype, device=device)
+
+
+def _add_demo(results: list[MethodTimes], prompts: int, device: str) -> tuple[list[MethodTimes], bool]:
     """Return the results with what their methods do to the demo model; False where an interrupt ended that."""
     methods = [result.method for result in results]
     with progress(batches(prompts) * len(methods), "drawing") as bar:
@@ -112,7 +126,7 @@ def _add_demo(results: list[Result], prompts: int, device: str) -> tuple[list[Re
     return [replace(result, demo=figures.get(result.method)) for result in results], is_whole
 
 
-def _tell(setting: dict[str, Any], results: list[Result]) -> None:
+def _print(setting: dict[str, Any], results: list[MethodTimes]) -> None:
     width, height = setting["size"]
     print(
         f"{setting['model']}, {width} x {height} pixels, {setting['batch']} rows, {setting['dtype']}, "
@@ -120,7 +134,7 @@ def _tell(setting: dict[str, Any], results: list[Result]) -> None:
     )
     print(results_table(results))
     for result in results[1:]:
-        if not result.is_in_run:
+        if result.run_time_ratio is None:
             config = result.method.config
             part = f"from {config.start_percent:g} to {config.end_percent:g} of a run"
             reason = f"the call that is timed is at {TIMED_AT:g}, where it merges nothing"

@@ -1,0 +1,9 @@
+"""What a picture of flat shapes holds, and how that meets its prompt."""
+
+from .colours import ColourFit
+from .judge import Found, judge
+from .scoring import Fate, Outcome, Score, score
+from .segmentation import UNSURE
+from .shapes import ShapeFit
+
+__all__ = ["UNSURE", "ColourFit", "Fate", "Found", "Outcome", "Score", "ShapeFit", "judge", "score"]

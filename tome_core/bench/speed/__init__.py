@@ -1,0 +1,1 @@
+"""What a call of a denoiser takes by each method, in turn in one process."""
