@@ -93,8 +93,8 @@ class ToMeBindPrompt(io.ComfyNode):
     def execute(cls, clip: Any, text: str, preset: str, strength: float, groups: str = "") -> io.NodeOutput:
         """Encode the prompt and bind it; one that cannot be read is encoded as it is, and the report says why."""
         from ..tome_core.binding import phrases
-        from ..tome_core.binding.conditioning import bind_conditioning
-        from ..tome_core.binding.markup import unmarked
+        from ..tome_core.binding.doors.conditioning import bind_conditioning
+        from ..tome_core.binding.parsing.markup import unmarked
         from .host_clip import host_clip
 
         if clip is None:

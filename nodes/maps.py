@@ -15,8 +15,7 @@ from .node_text import text_output, update_text
 from .schema import CATEGORY, schema
 
 if TYPE_CHECKING:
-    from ..tome_core.binding.map_run import PhraseMaps
-    from ..tome_core.binding.patcher import MapShelf
+    from ..tome_core.attention_maps import MapShelf, PhraseMaps
 
 Maps = io.Custom("TOME_MAPS")
 PREVIEW_PIXELS = 768
@@ -59,8 +58,7 @@ class ToMeAttentionMaps(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, preview: bool = True) -> io.NodeOutput:
         """Patch a clone of the model; an unsupported one passes through untouched."""
-        from ..tome_core.binding.map_images import preview_sheet
-        from ..tome_core.binding.patcher import MapShelf, collect_maps
+        from ..tome_core.attention_maps import MapShelf, collect_maps, preview_sheet
 
         node_id = cls.hidden.unique_id
 
@@ -169,8 +167,8 @@ class ToMeShowMaps(io.ComfyNode):
         opacity: float = 0.65,
     ) -> io.NodeOutput:
         """Draw the maps of the run that the picture came from; without any the picture passes through."""
-        from ..tome_core.binding.map_images import map_masks, overlay_sheets
-        from ..tome_core.binding.patcher import NO_GROUPS
+        from ..tome_core.attention_maps import map_masks, overlay_sheets
+        from ..tome_core.attention_maps.patcher import NO_GROUPS
 
         found, notes = maps.maps(None if latent is None else latent["samples"])
         height, width = int(image.shape[1]), int(image.shape[2])

@@ -50,7 +50,7 @@ WRONG_WORDS = [
     (DEMO, "--levels 7", "levels must be among (1, 2, 3, 4) on this UNet2DConditionModel, got (7,)"),
     (BIND, "--strength 2", "strength must be a number from 0 to 1, got 2.0"),
     (BIND, "--strength much", "--strength must look like 1, got 'much' (see tome bind --help)"),
-    (BIND, "--norm max", "norm must be one of ('none', 'noun', 'mean'), got 'max'"),
+    (BIND, "--norm max", "norm must be one of ('none', 'noun'), got 'max'"),
     (BIND, "--removed mask", "removed must be one of ('fill', 'zero', 'keep'), got 'mask'"),
     (BIND, "--groups dog:red", "groups must name words of the prompt, got 'dog'"),
     (BIND, "--groups circle:", "groups must be like 'cat: red, wearing a hat; dog: black', got 'circle:'"),
@@ -116,9 +116,12 @@ def test_a_prompt_that_is_missing(mistake):
 @pytest.mark.parametrize(
     ("prompt", "expected"),
     [
-        ("~the circle~ and a square", "group must hold a thing and what is said of it, got '~the circle~'"),
+        (
+            "~the circle~ and a square",
+            "group must hold a thing and words that describe it, as in ~a red cat~, got '~the circle~'",
+        ),
         ("a ~~ circle", "prompt must say something of a thing, such as 'a red cat' or ~...~, got 'a ~~ circle'"),
-        ("a ~circle~", "group must hold a thing and what is said of it, got '~circle~'"),
+        ("a ~circle~", "group must hold a thing and words that describe it, as in ~a red cat~, got '~circle~'"),
         ("a circle", "prompt must say something of a thing, such as 'a red cat' or ~...~, got 'a circle'"),
         ("", "prompt must say something of a thing, such as 'a red cat' or ~...~, got ''"),
     ],

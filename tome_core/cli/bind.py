@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from ..binding import PARSERS, BindingConfig, BoundPrompt, Parse, apply_binding, choose_parser, record_maps
+from ..attention_maps import record_maps
+from ..binding import PARSERS, BindingConfig, BoundPrompt, Parse, apply_binding, choose_parser
 from ..speed import SpeedConfig, SpeedHandle
 from .arguments import add_device, add_request
 from .bind_files import Pair, Version, tell_overlap, write_pair

@@ -8,8 +8,8 @@ from typing import Any
 from PIL import Image
 
 from .. import __version__
-from ..binding import BoundPrompt, MapRecorder, Parse, overlay
-from ..binding.attention import entropy, overlap
+from ..attention_maps import MapRecorder, entropy, overlap, overlay
+from ..binding import BoundPrompt, Parse
 from .files import write_json, write_png
 from .grid import Heading, draw_sheet
 from .sampling import Drawn, Request

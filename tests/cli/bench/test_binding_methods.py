@@ -45,8 +45,7 @@ def rows(pipeline: Any, text: str, prompt: str = PROMPT) -> torch.Tensor:
         ("merge:norm=noun", BindingConfig(norm="noun", ends="off")),
         ("bind:preset=gentle", BindingConfig(norm="noun", ends="off")),
         ("bind:preset=gentle,ends=end,strength=0.5", BindingConfig(0.5, norm="noun")),
-        ("bind:norm=mean,removed=zero,ends=position", BindingConfig(norm="mean", removed="zero", ends="position")),
-        ("bind:orthogonal=projection,strength=0.5", BindingConfig(orthogonal="projection", strength=0.5)),
+        ("bind:removed=zero,ends=position", BindingConfig(removed="zero", ends="position")),
         (
             "published",
             BindingConfig(noun_weight=1.1, modifier_weight=1.2, removed="zero", ends="position"),
@@ -75,7 +74,7 @@ def test_a_list_may_hold_both_kinds_of_merging_and_settings_with_commas():
         ("merge:ratio=1", "merge has no setting 'ratio'; it has strength, noun_weight, modifier_weight, norm, removed"),
         ("bind:preset=loud", "preset must be one of ('paper', 'gentle', 'objects', 'attributes'), got 'loud'"),
         ("merge:preset=paper", "merge has no setting 'preset'; it has strength"),
-        ("bind:norm=long", "norm must be one of ('none', 'noun', 'mean'), got 'long'"),
+        ("bind:norm=long", "norm must be one of ('none', 'noun'), got 'long'"),
         ("bind:strength=much", "strength cannot be 'much', in 'bind:strength=much'"),
         ("isolation:norm=noun", "isolation has no settings, got 'isolation:norm=noun'"),
     ],

@@ -1,6 +1,6 @@
 """The ways to bind that a benchmark compares, as a user writes them: `merge`, `bind:norm=noun,ends=off`, `isolation`.
 
-merge,merge+ets,ets,merge:norm=noun,published,published:ends=off,bind:orthogonal=gram_schmidt,isolation
+merge,merge+ets,ets,merge:norm=noun,published,published:ends=off,isolation
 """
 
 from collections.abc import Sequence
@@ -8,8 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ...binding import BindingConfig, apply_binding, phrases
-from ...binding.parse import Parse
+from ...binding import BindingConfig, Parse, apply_binding, phrases
 from ...evaluation.cases import Case
 from ...settings import kinds
 from ..console import UserError
