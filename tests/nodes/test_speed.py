@@ -95,7 +95,7 @@ def test_after_a_run_the_node_says_what_was_merged_and_how_long_it_took(speed: A
     assert first.startswith("This run took ") and "s a model call" in first
     assert others[:2] == [
         "Merged tokens in 4 of 4 model calls.",
-        "Level 1 (5 blocks): block ran on 512 of 1024 tokens. This saves 56% of their work.",
+        "Level 1 (5 blocks), 1024 tokens: block ran on 512. This saves 56% of their work.",
     ]
 
 

@@ -180,8 +180,7 @@ def test_after_a_run_it_says_what_ran_on_how_many_tokens_and_what_that_saved():
     saved = f"{done.levels[0].work_saved((64, 64)):.0%}"
     assert done.result().splitlines() == [
         "Merged tokens in 10 of 20 model calls.",
-        "Level 1 (5 blocks): attention ran on 3072 of 4096 tokens, keys ran on 2048 of 4096 tokens. "
-        f"This saves {saved} of their work.",
+        f"Level 1 (5 blocks), 4096 tokens: attention ran on 3072, keys on 2048. This saves {saved} of their work.",
     ]
     assert f"level 1, 64x64: {saved} of the blocks' operations saved" in str(done)
 
@@ -190,7 +189,7 @@ def test_a_size_at_which_nothing_merges_is_said():
     done = new_report()
     done.count(merged=True)
     done.record(1, (1, 9), "attention", 9, 16)
-    assert "Level 1 (5 blocks): nothing to merge in 9 tokens. A larger image has more." in done.result()
+    assert "Level 1 (5 blocks), 9 tokens: nothing to merge at this size." in done.result()
 
 
 def test_what_has_no_effect_is_said_before_and_after():

@@ -250,12 +250,15 @@ def _grid_cell(height: int, width: int, parts: dict[str, int]) -> str:
 
 
 def _level_line(level: LevelReport, grid: Grid) -> str:
-    """Return such as "Level 1 (5 blocks): attention ran on 2048 of 4096 tokens. This saves 30% of their work."."""
+    """Return such as "Level 1 (5 blocks), 4096 tokens: attention ran on 2048. This saves 30% of their work."."""
     tokens = grid[0] * grid[1]
-    parts = [f"{part} ran on {kept} of {tokens} tokens" for part, kept in level.kept[grid].items() if kept < tokens]
-    saved = f"{', '.join(parts)}. This saves {level.work_saved(grid):.0%} of their work."
-    shown = saved if parts else f"nothing to merge in {tokens} tokens. A larger image has more."
-    return f"Level {level.level} ({level.blocks} blocks): {shown}"
+    fewer = [(part, kept) for part, kept in level.kept[grid].items() if kept < tokens]
+    parts = sorted(fewer, key=lambda part: -part[1])
+    merged = [f"{part} {'ran ' if place == 0 else ''}on {kept}" for place, (part, kept) in enumerate(parts)]
+    shown = f"{', '.join(merged)}. This saves {level.work_saved(grid):.0%} of their work."
+    if not parts:
+        shown = "nothing to merge at this size. A larger image has more to merge."
+    return f"Level {level.level} ({level.blocks} blocks), {tokens} tokens: {shown}"
 
 
 def cap_sentence(config: SpeedConfig) -> str:

@@ -128,7 +128,7 @@ def test_the_binding_demo_shows_its_groups_and_maps_while_it_draws_and_after_it(
     assert ran["previews"] == 2, "on each of the two map nodes"
     texts = ran["texts"]["finished"]
     assert len(texts) == 6, "on both prompts, both nodes that collect maps and both that show them"
-    assert "circle: red\nsquare: blue" in texts["4 ToMeBindPrompt"][0]
+    assert texts["4 ToMeBindPrompt"] == ["circle: red\nsquare: blue"]
     assert texts["8 ToMeAttentionMaps"] == ["Maps of 2 phrases in this run: 1: circle; 2: square."]
     assert texts["14 ToMeShowMaps"] == ["1: circle; 2: square"]
 
