@@ -51,7 +51,7 @@ def test_loading_the_pack_imports_nothing_that_only_runs_or_measures():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     imported = done.stdout.split()
     assert "tome_core.speed.config" in imported
-    rooms = {"bench", "cli", "tuning"}
+    rooms = {"bench", "checkpoints", "cli", "tuning"}
     assert [name for name in imported if name.split(".")[1] in rooms] == []
     assert [name for name in imported if name.endswith((".doors", ".engine", ".layouts", ".plans"))] == []
 
