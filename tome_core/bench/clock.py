@@ -35,6 +35,10 @@ class Spread(NamedTuple):
         """Return the spread of some figures."""
         return cls(median(figures), min(figures), max(figures))
 
+    def as_dict(self, name: str) -> dict[str, float]:
+        """Return JSON-able values under a name."""
+        return {name: self.median, f"{name}_min": self.least, f"{name}_max": self.most}
+
 
 class Clock:
     """The clock of a device. On a CPU its figure is processor time, which other programs do not disturb as much."""

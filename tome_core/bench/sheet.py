@@ -45,10 +45,7 @@ def draw_sheet(
     for row, row_pictures in enumerate(pictures):
         sheet.write_label(row)
         for column, picture in enumerate(row_pictures):
-            sheet.paste(row, column, picture)
-    for row, texts in enumerate(captions):
-        for column, text in enumerate(texts):
-            sheet.write_caption(row, column, text)
+            sheet.paste(row, column, picture, captions[row][column] if captions else "")
     return sheet.image
 
 
@@ -69,7 +66,8 @@ class _Sheet:
         self._unit = unit = max(15, min(self._cell) // 17)  # height of a caption's letters, and of a gap
         self._small = int(0.85 * unit)
         self._margin = 2 * unit
-        self._fonts = _fonts_for("".join([title, *labels]))
+        has_every_letter = all(letter.isascii() or letter in _BESIDE_ASCII for letter in "".join([title, *labels]))
+        self._fonts = () if has_every_letter else _SYSTEM_FONTS  # to try before Pillow's own
         self._labels = [wrap(label, 7 * unit, self._font(unit)) for label in labels]
         lengths = [self._font(unit).getlength(line) for lines in self._labels for line in lines]
         self._left = self._margin + (int(max(lengths)) + 1 + unit if lengths else 0)
@@ -106,12 +104,9 @@ class _Sheet:
         for i, line in enumerate(lines):
             self._write((self._margin, top + i * step), line, self._unit, INK)
 
-    def write_caption(self, row: int, column: int, text: str) -> None:
+    def paste(self, row: int, column: int, picture: Image.Image, caption: str) -> None:
         x, y = self._corner(row, column)
-        self._write((x, y + self._cell[1] + int(0.3 * self._unit)), text, self._small, QUIET_INK)
-
-    def paste(self, row: int, column: int, picture: Image.Image) -> None:
-        x, y = self._corner(row, column)
+        self._write((x, y + self._cell[1] + int(0.3 * self._unit)), caption, self._small, QUIET_INK)
         self.image.paste(picture.convert("RGB").resize(self._cell, Image.Resampling.NEAREST), (x, y))
         # around the picture and not on it: a light ground would run into the paper
         self._pen.rectangle((x - 1, y - 1, x + self._cell[0], y + self._cell[1]), outline=EDGE)
@@ -134,12 +129,6 @@ def wrap(text: str, width: int, font: Font) -> list[str]:
         if all(font.getlength(line) <= width for line in lines):
             break
     return lines
-
-
-def _fonts_for(text: str) -> tuple[str, ...]:
-    """Return the fonts to try before Pillow's own: none, unless the text has letters that it lacks."""
-    has_every_letter = all(letter.isascii() or letter in _BESIDE_ASCII for letter in text)
-    return () if has_every_letter else _SYSTEM_FONTS
 
 
 @cache

@@ -1,16 +1,16 @@
 import numpy as np
-import pytest
 import torch
 
-from tome_core.bench.drawing.sampling import Settings, draw, draw_from_rows, encode_prompts, new_generators, new_noise
-from tome_core.demo import load_demo
+from tome_core.bench.drawing.sampling import Drawn, Settings, _noise, draw, encode_prompts
+from tome_core.bench.methods.rows import SeenRows
+from tome_core.bench.suites import Case
 
 SETTINGS = Settings(steps=2, guidance=3.0, size=64)
 
 
-@pytest.fixture(scope="module")
-def pipeline():
-    return load_demo()
+def draw_from_rows(pipeline, rows, keep, seeds, settings: Settings) -> Drawn:
+    cases = [Case((), "", seed) for seed in seeds]
+    return SeenRows("rows", lambda *_: (rows, keep)).draw(pipeline, cases, settings)
 
 
 def rows_of(pipeline, *prompts: str):
@@ -68,8 +68,8 @@ def test_latents_come_with_the_pictures_that_they_decode_to(pipeline):
 
 
 def test_noise_follows_from_each_seed_alone():
-    both = new_noise(new_generators([1, 2]), 64)
-    assert torch.equal(both[1:], new_noise(new_generators([2]), 64))
+    _, both = _noise([1, 2], 64)
+    assert torch.equal(both[1:], _noise([2], 64)[1])
     assert not torch.equal(*both)
 
 

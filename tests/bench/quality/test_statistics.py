@@ -73,13 +73,13 @@ def test_the_p_value_is_that_of_all_exchanges(is_ratio):
 
 def test_equal_methods_do_not_differ():
     found = compare(shares(20, 4, 0.5), shares(20, 4, 0.5))
-    assert (found.value, found.interval, found.p) == (0, (0, 0), 1)
+    assert (found.difference, found.interval, found.p) == (0, (0, 0), 1)
 
 
 def test_a_plain_difference_is_seen_and_its_interval_excludes_nought():
     found = compare(shares(60, 4, 0.8), shares(60, 4, 0.3, seed=2))
-    assert found.value is not None and found.p is not None and found.interval is not None
-    assert found.value == pytest.approx(0.5, abs=0.1)
+    assert found.difference is not None and found.p is not None and found.interval is not None
+    assert found.difference == pytest.approx(0.5, abs=0.1)
     assert found.interval[0] > 0.3
     assert found.p == pytest.approx(1 / 10_001)
 
@@ -99,7 +99,7 @@ def test_pairing_by_prompt_finds_what_the_prompts_own_spread_would_hide():
 
 def test_a_figure_that_is_not_defined_is_not_compared():
     found = compare(Tally(np.zeros(3), np.zeros(3)), shares(3, 4, 0.5))
-    assert (found.value, found.interval, found.p) == (None, None, None)
+    assert (found.difference, found.interval, found.p) == (None, None, None)
 
 
 def test_other_prompts_are_refused():

@@ -20,12 +20,9 @@ class LeftOutError(Exception):
 
 @dataclass(frozen=True)
 class Method:
-    """One way to draw; this one leaves the model as it is. It is sent to other processes.
+    """One way to draw; this one leaves the model as it is. It is sent to other processes."""
 
-    name: as the user wrote it, or as reports name it; pictures do not depend on it.
-    """
-
-    name: str
+    name: str  # as the user wrote it, or as reports name it; pictures do not depend on it
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -46,10 +43,7 @@ class Method:
         return self
 
     def try_out(self, pipeline: Any, cases: Sequence[Case], settings: Settings) -> list[str]:
-        """Draw one step of one picture; return in sentences what has less effect on the cases than was asked for.
-
-        Raises `LeftOutError` for a method that cannot take part, and `UserError` for what a user can put right.
-        """
+        """Draw one step of one picture; return in sentences what has less effect on the cases than was asked for."""
         return []
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from ...demo.architecture import CONFIGS
 
 DEMO_SIZE: Final = 256  # pixels a side
 _LIBRARIES: Final = ("torch", "diffusers", "transformers")
+_VERSION: Final = cache(version)
 _CONFIGS: Final = hashlib.sha256(json.dumps(CONFIGS, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -39,7 +40,7 @@ class PictureModel:
             "weights": _digest(self.path) if self.is_demo else _look(self.path),
             "configs": _CONFIGS if self.is_demo else None,
             "dtype": self.dtype,
-            "libraries": {name: _version(name) for name in _LIBRARIES},
+            "libraries": {name: _VERSION(name) for name in _LIBRARIES},
             "device": torch.device(self.device).type,
         }
 
@@ -65,11 +66,3 @@ def _look(root: Path) -> str:
     files = sorted(file for file in root.rglob("*") if file.is_file()) if root.is_dir() else [root]
     seen = [(str(file.relative_to(root.parent)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return hashlib.sha256(repr(seen).encode()).hexdigest()
-
-
-@cache
-def _version(library: str) -> str:
-    try:
-        return version(library)
-    except PackageNotFoundError:  # a host may bring it without its metadata
-        return "unknown"

@@ -41,11 +41,19 @@ def encode_prompts(pipeline: Any, prompts: Sequence[str]) -> tuple[Tensor, Tenso
 
 
 @torch.no_grad()
-def draw(pipeline: Any, prompts: Sequence[str], seeds: Sequence[int], settings: Settings) -> Drawn:
-    """Return one picture a prompt, each from the noise of its own seed, drawn by the pipeline's own `__call__`."""
+def draw(pipeline: Any, prompts: Sequence[str] | Tensor, seeds: Sequence[int], settings: Settings) -> Drawn:
+    """Return one picture a prompt, or a row of text rows [B, 77, D], each from the noise of its own seed."""
+    given: dict[str, Any] = {}
+    if isinstance(prompts, Tensor):
+        given = {
+            "prompt_embeds": prompts,
+            "negative_prompt_embeds": encode_prompts(pipeline, [""])[0].expand_as(prompts),
+        }
+    else:
+        given = {"prompt": list(prompts)}
     generators, noise = _noise(seeds, settings.size)
     latents = pipeline(
-        list(prompts),
+        **given,
         latents=noise.to(pipeline.device, pipeline.dtype),
         generator=generators,
         num_inference_steps=settings.steps,
@@ -54,29 +62,8 @@ def draw(pipeline: Any, prompts: Sequence[str], seeds: Sequence[int], settings: 
         height=settings.size,
         output_type="latent",
     ).images
-    return _decode(pipeline, latents)
-
-
-@torch.no_grad()
-def draw_from_rows(pipeline: Any, rows: Tensor, keep: Tensor, seeds: Sequence[int], settings: Settings) -> Drawn:
-    """Return pictures denoised under rows [B, 77, D] of which `keep`, bool [B, 77], are seen.
-
-    diffusers' pipelines take prompts, but no mask over their rows. Classifier-free guidance against the empty prompt,
-    which keeps all of its rows.
-    """
-    empty, _ = encode_prompts(pipeline, [""])
-    context = torch.cat([empty.expand_as(rows), rows])
-    mask = torch.cat([torch.ones_like(keep), keep])
-    pipeline.scheduler.set_timesteps(settings.steps)
-    generators, noise = _noise(seeds, settings.size)
-    latents = noise.to(rows) * pipeline.scheduler.init_noise_sigma
-    own = pipeline.prepare_extra_step_kwargs(generators, 0.0)  # what this sampler takes for noise of its own
-    for t in pipeline.scheduler.timesteps:
-        both = pipeline.scheduler.scale_model_input(torch.cat([latents] * 2), t)
-        uncond, cond = pipeline.unet(both, t, context, encoder_attention_mask=mask).sample.chunk(2)
-        guided = uncond + settings.guidance * (cond - uncond)
-        latents = pipeline.scheduler.step(guided, t, latents, **own).prev_sample
-    return _decode(pipeline, latents)
+    scaled = latents.to(pipeline.vae.dtype) / pipeline.vae.config.scaling_factor  # it may be in another type
+    return Drawn(to_bytes(pipeline.vae.decode(scaled).sample), latents.float().cpu().numpy())
 
 
 def _noise(seeds: Sequence[int], size: int) -> tuple[list[torch.Generator], Tensor]:
@@ -87,9 +74,3 @@ def _noise(seeds: Sequence[int], size: int) -> tuple[list[torch.Generator], Tens
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     shape = (4, size // PIXELS, size // PIXELS)
     return generators, torch.stack([torch.randn(shape, generator=generator) for generator in generators])
-
-
-def _decode(pipeline: Any, latents: Tensor) -> Drawn:
-    scaled = latents.to(pipeline.vae.dtype) / pipeline.vae.config.scaling_factor  # it may be in another type
-    pictures = to_bytes(pipeline.vae.decode(scaled).sample)
-    return Drawn(pictures, latents.float().cpu().numpy())

@@ -11,15 +11,9 @@ from .segmentation import UNSURE, Floats, Mask
 LIGHTNESS_WEIGHT: Final = 0.5
 """A difference of lightness counts half, as in the acceptability rule CMC(2:1): a red in the shade is still a red."""
 MOST_DISTANCE: Final = 0.12
-"""Farther than this from every taught colour is another colour: two thirds of the least distance between two, 0.175.
-
-Orange, pink, brown, cyan and mid grey lie beyond it, or break `MOST_RATIO`; the renderer's own jitter stays below 0.05.
-"""
+"""Farther than this from every taught colour is another colour: two thirds of the least distance between two, 0.175."""
 MOST_RATIO: Final = 2 / 3
-"""Most that the distance to the nearest taught colour may be of that to the second nearest.
-
-For a colour on the straight line between two others this makes the middle fifth unsure.
-"""
+"""Most that the distance to the nearest taught colour may be of that to the second nearest: the middle is unsure."""
 LEAST_PURITY: Final = 0.8
 """Least share of an object's inside that has the object's colour; below it the object has more than one."""
 

@@ -35,12 +35,11 @@ class Found:
 def judge(picture: NDArray[np.uint8]) -> tuple[Found, ...]:
     """Return the objects of a picture [S, S, 3] (sRGB), from the top down; none for an empty ground.
 
-    An object is what stands out from the light ground in one connected piece, whatever it looks like; only specks and
-    hairlines (inside below 0.4 % of the picture) do not count. Touching objects are told apart by their colours where
-    that makes at least one taught shape and the whole is none; touching objects of one colour are one object. Shapes
-    turned by more than about 0.4 radians from how the renderer draws them are "unsure".
+    An object is what stands out from the light ground in one connected piece, but for specks and hairlines (inside
+    below 0.4 % of the picture). Touching objects are separated by their colours where that makes at least one taught
+    shape and the whole is none. Shapes turned by more than about 0.4 radians from how they are taught are "unsure".
 
-    Deterministic; takes a few milliseconds. Raises ValueError for anything but a square uint8 RGB picture.
+    Raises ValueError for anything but a square uint8 RGB picture.
     """
     square = picture.ndim == 3 and picture.shape == (len(picture), len(picture), 3)
     if picture.dtype != np.uint8 or not square or len(picture) < LEAST_SIDE:

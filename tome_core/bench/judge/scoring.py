@@ -21,7 +21,7 @@ missing        there is neither
 """
 Outcome = Literal["right", "swapped", "leaked", "wrong", "unsure"]
 
-ERRORS: Final = ("swapped", "leaked", "wrong")  # the gravest first
+ERRORS: Final[tuple[Outcome, ...]] = ("swapped", "leaked", "wrong")  # the gravest first
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,11 @@ class Score:
 
     @property
     def binding(self) -> Outcome | None:
-        """Whether the wanted shapes have their colours, given presence (None without it).
-
-        One object's certain error decides, the first in the order swapped, leaked, wrong; then an unsure colour.
-        """
+        """Whether the wanted shapes have their colours, given presence (None without it): the gravest error decides."""
         if not self.present:
             return None
-        for error in ERRORS:
-            if error in self.fates:
-                return error
-        return "unsure" if "unsure colour" in self.fates else "right"
+        error = next((error for error in ERRORS if error in self.fates), None)
+        return error or ("unsure" if "unsure colour" in self.fates else "right")
 
     @property
     def word(self) -> str:

@@ -21,8 +21,7 @@ LEAST_GROUND_SHARE: Final = 0.05
 LEAST_CONTRAST: Final = 0.3
 """RGB distance from the ground that makes a pixel part of something: below half that of any taught colour (0.7)."""
 LEAST_CORE: Final = 0.004
-"""Least share of the picture that an object's inside must fill: a dot of a twelfth of the side, under a third as
-wide as the smallest thing drawn, is the least that counts."""
+"""Least share of the picture that an object's inside must fill, that of a dot of a twelfth of the side."""
 
 
 def shrink(picture: NDArray[np.uint8]) -> Floats:

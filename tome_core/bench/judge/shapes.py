@@ -35,18 +35,15 @@ SHIFTS: Final = ((0.0, 0.0), (0.04, 0.0), (-0.04, 0.0), (0.0, 0.04), (0.0, -0.04
 
 @dataclass(frozen=True)
 class ShapeFit:
-    """How well the best-fitting taught shape describes a silhouette.
-
-    `x`, `y` is its centre of mass from the top left and `size` the square root of its area, as fractions of the side.
-    """
+    """How well the best-fitting taught shape describes a silhouette."""
 
     nearest: str
     overlap: float  # intersection over union with the best template of `nearest`, in [0, 1]
     ratio: float  # of what the best shape's overlap lacks of 1 to what the second best's lacks, in [0, 1]
     cut: float  # share of the picture's border that the silhouette covers
-    x: float
-    y: float
-    size: float
+    x: float  # of the centre of mass, from the left, as a fraction of the side
+    y: float  # from the top
+    size: float  # square root of the area, as a fraction of the side
 
     @property
     def stray(self) -> float:
@@ -76,10 +73,7 @@ def fit_shape(cover: Floats) -> ShapeFit:
 
 
 def _overlaps(cover: Floats, area: float) -> dict[str, float]:
-    """Return each shape's best intersection over union with a silhouette [GRID * GRID] of `area` cells.
-
-    The area is given because it may reach beyond the grid.
-    """
+    """Return each shape's best overlap with a silhouette [GRID * GRID] of `area` cells, some beyond the grid."""
     shapes, covers, areas = _templates()
     shared = np.minimum(covers, cover).sum(axis=1)
     best = dict.fromkeys(SHAPES, 0.0)

@@ -27,12 +27,9 @@ BINDING_KINDS: Final[dict[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Binding(Method):
-    """One way to bind prompts.
+    """One way to bind prompts."""
 
-    config: composite tokens and end tokens; None where each phrase is encoded in a chunk of its own instead.
-    """
-
-    config: BindingConfig | None
+    config: BindingConfig | None  # None where each phrase is encoded in a chunk of its own instead
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -41,10 +38,7 @@ class Binding(Method):
         return {"binds": "apart" if self.config is None else asdict(self.config), "code": code}
 
     def on(self, model: Any, cases: Sequence[Case] = ()) -> AbstractContextManager[object]:
-        """Return a context in which a pipeline binds the prompts of some cases, and after which nothing of it is left.
-
-        Groups and phrases are those that `read_case` and `split_case` give.
-        """
+        """Return a context in which a pipeline binds the prompts of cases, and after which nothing of it is left."""
         by_prompt = {case.prompt: case for case in cases}
         if self.config is None:
             return isolated(model, lambda text: split_case(by_prompt[text]))
@@ -67,14 +61,14 @@ class Binding(Method):
     def _notes(self, by_prompt: dict[str, Case]) -> list[str]:
         if self.config is not None and self.config.is_neutral:
             return ["strength 0 binds nothing: its pictures are the untouched ones"]
-        idle = [text for text, case in by_prompt.items() if not self._changes(case)]
+        if self.config is None:
+            idle = [text for text, case in by_prompt.items() if len(split_case(case)) < 2]
+        else:
+            idle = [text for text, case in by_prompt.items() if not read_case(case).groups]
         if not idle:
             return []
         wanted = "two things of which something is said" if self.config is None else "thing of which something is said"
         return [f"no {wanted} in {len(idle)} of {len(by_prompt)} prompts, which stay as they are, such as {idle[0]!r}"]
-
-    def _changes(self, case: Case) -> bool:
-        return len(split_case(case)) > 1 if self.config is None else bool(read_case(case).groups)
 
 
 def read_case(case: Case) -> Parse:

@@ -19,11 +19,10 @@ APART: Final = 0.4
 class PositiveControl(Method):
     """Draws each phrase of a prompt in a region of its own: the picture's columns, shared out in the prompt's order.
 
-    While the layout is decided each region is denoised as a picture of its own, so that an object comes to lie whole
-    within it. Then all see the whole picture, so that the ground becomes one, and what is predicted under each phrase
-    counts in its region, in the manner of MultiDiffusion (Bar-Tal et al. 2023); guidance is linear, so blending the
-    conditional predictions blends the guided ones. The layout is given: this shows what the model could do if nothing
-    were bound wrongly.
+    While the layout is decided each region is a picture of its own, so that an object lies whole within it. Then all
+    see the whole picture, so that the ground becomes one, and what is predicted under each phrase counts in its region,
+    in the manner of MultiDiffusion (Bar-Tal et al. 2023). This shows what the model could do if nothing were bound
+    wrongly.
     """
 
     @property
@@ -32,10 +31,7 @@ class PositiveControl(Method):
         return {"draws": "phrases by region", "code": sources(__file__, sampling.__file__)}
 
     def on(self, model: Any, cases: Sequence[Case] = ()) -> Any:
-        """Return a context in which a pipeline draws some cases by region.
-
-        Raises ValueError for cases with different numbers of phrases, or with none.
-        """
+        """Return a context in which a pipeline draws cases by region; each must have as many phrases, at least one."""
         counts = {len(case.phrases) for case in cases}
         if len(counts) != 1 or 0 in counts:
             raise ValueError(f"phrases must be equally many in each case and at least one, got {sorted(counts)}")
@@ -63,10 +59,7 @@ CONTROLS: Final = (PositiveControl("positive-control"), NegativeControl("negativ
 
 @contextmanager
 def _by_region(unet: nn.Module, rows: Sequence[Tensor], last_apart: float) -> Iterator[None]:
-    """Inside the block, a denoiser is called by region, of which each has its own text rows [B, 77, D].
-
-    A call has B unconditional and B conditional rows. last_apart: the last timestep at which regions are apart.
-    """
+    """Inside the block, a denoiser is called by region, each with its own text rows [B, 77, D], until `last_apart`."""
     whole = unet.forward
 
     def columns(x: Tensor) -> tuple[Tensor, ...]:

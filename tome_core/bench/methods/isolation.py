@@ -21,8 +21,7 @@ def split_phrases(parse: Parse) -> tuple[str, ...]:
     """Return a prompt in parts, one for each group, cut before the article of the next one.
 
     An "and" or a comma that joined two parts is gone; all other words stay with the group before them, those at the
-    beginning with the first. Groups that lie within each other stay together. A prompt of fewer than two groups is one
-    part.
+    beginning with the first. Groups within each other stay together.
     """
     text, cuts, reached = parse.text, [0], 0
     for group in sorted(parse.groups, key=lambda group: group.spans[0]):
@@ -46,8 +45,8 @@ def isolated(pipeline: Any, split: Callable[[str], Sequence[str]] = split_prompt
     """Inside the block, a pipeline encodes each phrase of a prompt alone and joins the chunks on the axis of rows.
 
     Rows are [B, n * 77, D], n the least number into which the chunks of every prompt of the batch fit whole times: a
-    chunk and its repetition share the attention of one, so each picture is what it would be alone. The negative prompt
-    is repeated likewise; pooled vectors are those of the whole prompt.
+    chunk and its repetition share the attention of one. The negative prompt is repeated likewise; pooled vectors are
+    those of the whole prompt.
     """
     own, encode = vars(pipeline).get("encode_prompt"), pipeline.encode_prompt
     order = signature(type(pipeline).encode_prompt)

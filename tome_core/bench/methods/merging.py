@@ -45,10 +45,7 @@ class Merging(Method):
         return replace(self, config=config)
 
     def on(self, model: Any, cases: Sequence[Case] = ()) -> AbstractContextManager[object]:
-        """Return a context in which a UNet, or a pipeline's, runs this way, and after which nothing is left on it.
-
-        Entering it raises `UserError` for a level that the model lacks.
-        """
+        """Return a context in which a UNet, or a pipeline's, runs this way, and after which nothing is left on it."""
         return nullcontext() if self.kind == UNTOUCHED else merge(model, self.config)
 
     def try_out(self, pipeline: Any, cases: Sequence[Case], settings: Settings) -> list[str]:

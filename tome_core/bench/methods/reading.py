@@ -17,8 +17,6 @@ from .binding import BINDING_KINDS, ISOLATION, Binding
 from .merging import Merging, chosen_config
 from .tomesd import TOMESD, Tomesd
 
-__all__ = ["BINDINGS", "MERGINGS", "OURS", "SHARED", "TODO", "Merging", "read_mergings", "read_methods"]
-
 OURS: Final = "ours"
 TODO: Final = "todo"  # Smith et al. 2024, arXiv 2402.13573, in our own code: fewer keys and values, every query
 MERGINGS: Final = (OURS, TODO, TOMESD)
@@ -33,17 +31,24 @@ _SETTINGS: Final[dict[str, tuple[str, ...]]] = {
 _LOGGER: Final = logging.getLogger(__name__)
 
 
-def read_methods(text: str, shared: Mapping[str, Any]) -> list[Method]:
-    """Return the methods of a list, merging and binding ones, without the untouched model. Raises `UserError`.
+def read_methods(text: str, shared: Mapping[str, Any], known: tuple[str, ...] = (*MERGINGS, *BINDINGS)) -> list[Method]:
+    """Return the methods of a list, without the untouched model. Raises `UserError`.
 
     shared: settings of merging methods that name no other; None is not given.
     """
-    return [_read(item, shared, (*MERGINGS, *BINDINGS)) for item in _split(text) if item != UNTOUCHED]
+    methods: list[Method] = []
+    for item in _split(text):
+        kind = item.partition(":")[0]
+        if kind not in (UNTOUCHED, *known):
+            raise UserError(f"methods must be among {', '.join((UNTOUCHED, *known))}, got {item!r}")
+        if item != UNTOUCHED:
+            methods.append(_read_merging(item, kind, shared) if kind in MERGINGS else _read_binding(item, kind))
+    return methods
 
 
 def read_mergings(text: str, shared: Mapping[str, Any]) -> list[Merging]:
     """Return the merging methods of a list, the untouched model first. Raises `UserError`."""
-    others: Any = [_read(item, shared, MERGINGS) for item in _split(text) if item != UNTOUCHED]
+    others: Any = read_methods(text, shared, MERGINGS)
     return [Merging(UNTOUCHED, UNTOUCHED, SpeedConfig(ratio=0.0)), *others]
 
 
@@ -58,13 +63,6 @@ def _split(text: str) -> list[str]:
     if not items:
         raise UserError(f"methods must name at least one, got {text!r}")
     return list(dict.fromkeys(items))
-
-
-def _read(item: str, shared: Mapping[str, Any], known: tuple[str, ...]) -> Method:
-    kind = item.partition(":")[0]
-    if kind not in known:
-        raise UserError(f"methods must be among {', '.join((UNTOUCHED, *known))}, got {item!r}")
-    return _read_merging(item, kind, shared) if kind in MERGINGS else _read_binding(item, kind)
 
 
 def _read_merging(item: str, kind: str, shared: Mapping[str, Any]) -> Merging:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...demo.architecture import end_places
 from ..drawing import sampling
 from ..drawing.method import Method, sources
-from ..drawing.sampling import Drawn, Settings, draw_from_rows, encode_prompts
+from ..drawing.sampling import Drawn, Settings, draw, encode_prompts
 from ..suites import Case
 
 Rows = tuple[Tensor, Tensor]
@@ -56,6 +56,11 @@ class SeenRows(Method):
         return {"rows": self.name, "code": sources(__file__, sampling.__file__)}
 
     def draw(self, pipeline: Any, cases: Sequence[Case], settings: Settings) -> Drawn:
-        """Return one picture a case."""
+        """Return one picture a case. The empty prompt, against which guidance works, keeps all of its rows."""
         rows, keep = self.rows_of(pipeline, cases)
-        return draw_from_rows(pipeline, rows, keep, [case.seed for case in cases], settings)
+        mask = {"encoder_attention_mask": torch.cat([torch.ones_like(keep), keep])}
+        hook = pipeline.unet.register_forward_pre_hook(lambda _, x, given: (x, given | mask), with_kwargs=True)
+        try:
+            return draw(pipeline, rows, [case.seed for case in cases], settings)
+        finally:
+            hook.remove()

@@ -21,6 +21,7 @@ from ..suites import Case
 from .merging import Merging
 
 TOMESD: Final = "tomesd"
+_PARTS: Final = {"merge_attn": "attention", "merge_crossattn": "cross_attention", "merge_mlp": "mlp"}
 
 
 class Tomesd(Merging):
@@ -36,10 +37,7 @@ class Tomesd(Merging):
         return {"kind": TOMESD, "config": asdict(self.config), "given": sorted(dict(self.given)), "code": code}
 
     def on(self, model: Any, cases: Sequence[Case] = ()) -> AbstractContextManager[object]:
-        """Return a context in which a UNet, or a pipeline's, runs this way, and after which nothing is left on it.
-
-        Entering it raises `LeftOutError` if the method cannot take part.
-        """
+        """Return a context as `Merging.on` does; entering it raises `LeftOutError` where tomesd cannot take part."""
         return _patched(find_unet(model), self)
 
     def draw(self, pipeline: Any, cases: Sequence[Case], settings: Settings) -> Drawn:
@@ -75,16 +73,9 @@ def _patched(unet: nn.Module, method: Merging) -> Iterator[None]:
     tomesd = import_module(TOMESD)
     before = {module: set(vars(module)) for module in unet.modules()}
     try:
-        tomesd.apply_patch(
-            unet,
-            ratio=config.ratio,
-            max_downsample=max_downsample,
-            sy=config.stride[0],
-            sx=config.stride[1],
-            merge_attn="attention" in config.parts,
-            merge_crossattn="cross_attention" in config.parts,
-            merge_mlp="mlp" in config.parts,
-        )
+        around = {name: part in config.parts for name, part in _PARTS.items()}
+        cell = dict(zip(("sy", "sx"), config.stride, strict=True))
+        tomesd.apply_patch(unet, ratio=config.ratio, max_downsample=max_downsample, **cell, **around)
         yield
     finally:
         tomesd.remove_patch(unet)

@@ -62,10 +62,8 @@ class QualityReport:
         """What was compared on what, in one line."""
         suite, settings = self.setting["suite"], self.setting["settings"]
         name = suite["name"] if suite["split"] is None else f"{suite['name']}, {suite['split']}"
-        return (
-            f"{name}: {suite['prompts']} prompts x {suite['seeds']} seeds, "
-            f"{settings['size']} pixels, {settings['steps']} steps, weights {self.setting['model']['weights'][:8]}"
-        )
+        how = f"{settings['size']} pixels, {settings['steps']} steps, weights {self.setting['model']['weights'][:8]}"
+        return f"{name}: {suite['prompts']} prompts x {suite['seeds']} seeds, {how}"
 
     @cached_property
     def text(self) -> str:

@@ -1,7 +1,6 @@
 """Pictures side by side: those on which methods disagree, so that a person can judge the judge; or any, to judge by."""
 
 import math
-from collections.abc import Sequence
 from typing import Final
 
 from PIL import Image
@@ -25,7 +24,8 @@ def contact_sheet(report: QualityReport, runner: Runner) -> Image.Image | None:
     cases = range(len(report.cases))
     if is_judged:
         cases = [i for i in cases if len({column.scores[i].right for column in readings}) > 1]
-    rows = _spread(cases)
+    count = min(MOST_ROWS, len(cases))
+    rows = [cases[row * len(cases) // count] for row in range(count)]
     if not rows:
         return None
     title = f"Not judged: {len(rows)} of {len(report.cases)} pictures"
@@ -55,8 +55,3 @@ def _caption(readings: Readings, row: int) -> str:
         return ""
     decibels = readings.fidelities[row].psnr
     return f"{decibels:.1f} dB" if math.isfinite(decibels) else "equal"
-
-
-def _spread(cases: Sequence[int]) -> list[int]:
-    count = min(MOST_ROWS, len(cases))
-    return [cases[row * len(cases) // count] for row in range(count)]

@@ -38,15 +38,18 @@ class Fidelity:
 class Reader:
     """Reads pictures; `judged` says whether the judge knows the attribute that binds in them.
 
-    checkpoint: the weights that drew them. The picture tower that was trained with them lies beside that file. None
-        for a model of another kind, whose pictures that tower does not know: they have no distance in it.
-
-    Raises `UserError` for a checkpoint without a picture tower.
+    checkpoint: the weights that drew them, beside which lies the picture tower that was trained with them, or else a
+        `UserError` is raised. None for another model, whose pictures have no distance in that tower.
     """
 
     def __init__(self, checkpoint: Path | None, *, judged: bool) -> None:
         self.judged = judged
-        self._tower = None if checkpoint is None else _load_tower(checkpoint)
+        self._tower = None
+        if checkpoint is not None:
+            heads = checkpoint.with_name(HEADS.name)
+            if not heads.is_file():
+                raise UserError(f"checkpoint must have the picture tower {HEADS.name} beside it, got {checkpoint}")
+            self._tower = load_pair(nn.Identity(), heads).picture
 
     def score(self, case: Case, drawn: Drawn) -> Score | None:
         """Return how a picture meets its prompt; None where the judge cannot say."""
@@ -54,28 +57,17 @@ class Reader:
 
     def fidelity(self, drawn: Drawn, untouched: Drawn) -> Fidelity:
         """Compare one picture with the untouched one."""
-        pictures, references = to_unit(drawn.pictures), to_unit(untouched.pictures)
-        latents = [torch.from_numpy(x.latents) for x in (drawn, untouched)]
-        return Fidelity(
-            psnr((pictures + 1) / 2, (references + 1) / 2).item(),
-            ssim((pictures + 1) / 2, (references + 1) / 2).item(),
-            relative_deviation(latents[0], latents[1]).item(),
-            None if self._tower is None else _clip_distance(self._tower, pictures, references),
-        )
+        pictures = [to_unit(x.pictures) for x in (drawn, untouched)]
+        fractions = [(x + 1) / 2 for x in pictures]
+        deviation = relative_deviation(*(torch.from_numpy(x.latents) for x in (drawn, untouched))).item()
+        distance = None if self._tower is None else _clip_distance(self._tower, *pictures)
+        return Fidelity(psnr(*fractions).item(), ssim(*fractions).item(), deviation, distance)
 
 
 @torch.no_grad()
-def _clip_distance(tower: PictureTower, pictures: Tensor, references: Tensor) -> float:
-    small = (F.interpolate(x, (PICTURE_SIZE, PICTURE_SIZE), mode="area") for x in (pictures, references))
-    first, second = (tower(x).double() for x in small)
+def _clip_distance(tower: PictureTower, *pictures: Tensor) -> float:
+    first, second = (tower(F.interpolate(x, (PICTURE_SIZE,) * 2, mode="area")).double() for x in pictures)
     return 1 - F.cosine_similarity(first, second, dim=1).item()
-
-
-def _load_tower(checkpoint: Path) -> PictureTower:
-    heads = checkpoint.with_name(HEADS.name)
-    if not heads.is_file():
-        raise UserError(f"checkpoint must have the picture tower {HEADS.name} beside it, got {checkpoint}")
-    return load_pair(nn.Identity(), heads).picture
 
 
 Role = Literal["baseline", "control", "method"]
@@ -144,14 +136,9 @@ class MethodFigures:
             "pictures": self.pictures,
             **{name: self.value(name) for name in (*JUDGED, *FIDELITY)},
             "intervals": self.intervals,
-            "against_untouched": {
-                name: {"difference": found.value, "interval": found.interval, "p": found.p}
-                for name, found in self.against.items()
-            },
+            "against_untouched": {name: found._asdict() for name, found in self.against.items()},
             "equal_to_untouched": self.equal,
-            "time_ratio": self.time.median,
-            "time_ratio_min": self.time.least,
-            "time_ratio_max": self.time.most,
+            **self.time.as_dict("time_ratio"),
         }
 
 

@@ -1,8 +1,8 @@
 """The binding gate: is this model a fair bed on which to try what merging does to binding?
 
 Merging the rows of a prompt can only help a model that reads attributes from them the way Stable Diffusion does. Hu et
-al. 2024 show that by pictures (figure 2, appendix C.3), and so does this: from the noun's row alone, from the end rows
-alone, and from the sum of the attribute's and the noun's row, the attribute must still appear.
+al. 2024 show that by pictures (figure 2, appendix C.3): from the noun's row alone, from the end rows alone, and from
+the sum of the attribute's and the noun's row, the attribute must still appear.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,11 +1,8 @@
-"""Intervals and tests by prompt: pictures of one prompt are no independent draws, so prompts are resampled whole.
-
-Nothing is corrected for the number of comparisons.
-"""
+"""Intervals and tests by prompt: pictures of one prompt are no independent draws, so prompts are resampled whole."""
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +28,10 @@ class Tally:
         return float(self.over.sum() / self.of.sum()) if self.of.sum() else None
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """A figure less another one of the same prompts; None where one of them is not defined."""
 
-    value: float | None
+    difference: float | None
     interval: Interval | None
     p: float | None
 

@@ -68,8 +68,8 @@ def _share(result: MethodFigures, name: str, *, wide: bool = False) -> str:
 
 def _difference(difference: Difference) -> list[str]:
     """Return a difference in percentage points with its interval, and its p-value."""
-    if difference.value is None or difference.p is None:
+    value, between, p = difference
+    if value is None:
         return [_ABSENT, _ABSENT]
-    low_high = difference.interval
-    between = "" if low_high is None else f" ({100 * low_high[0]:+.1f} to {100 * low_high[1]:+.1f})"
-    return [f"{100 * difference.value:+.1f}{between}", f"{difference.p:.4f}"]
+    ends = "" if between is None else f" ({100 * between[0]:+.1f} to {100 * between[1]:+.1f})"
+    return [f"{100 * value:+.1f}{ends}", f"{p:.4f}"]

@@ -61,7 +61,9 @@ class SpeedComparison:
         on_call()
         for method in (*self.methods, *self.ceilings.values()):
             try:
-                probes[method] = self._observe(method)
+                leaving = leaving_out() if isinstance(method, Tomesd) else nullcontext()
+                with method.on(self.unet), leaving:
+                    probes[method] = probe(self.unet, self.call)
             except LeftOutError as reason:
                 left_out.append({"method": method.name, "reason": str(reason)})
                 _LOGGER.warning("%s is left out: %s", method.name, reason)
@@ -80,10 +82,6 @@ class SpeedComparison:
         except KeyboardInterrupt:
             is_whole = False
         return SpeedResults(self._results(probes, times, overheads), left_out, is_whole)
-
-    def _observe(self, method: Merging) -> Probe:
-        with method.on(self.unet), leaving_out() if isinstance(method, Tomesd) else nullcontext():
-            return probe(self.unet, self.call)
 
     def _results(
         self, probes: dict[Merging, Probe], times: dict[Merging, list[Seconds]], overheads: dict[Merging, float]

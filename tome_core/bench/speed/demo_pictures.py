@@ -20,7 +20,7 @@ from ..suites import load_suite
 SUITE: Final = "single"
 MOST_PROMPTS: Final = 30  # of that suite, the only part it has
 SETTINGS: Final = Settings(steps=20, guidance=DEMO_GUIDANCE, size=DEMO_SIZE)
-_BATCH: Final = 4  # pictures at a time; each batch is a step of progress, after which an interrupt may come
+BATCH: Final = 4  # pictures at a time; each batch is a step of progress, after which an interrupt may come
 _LOGGER: Final = logging.getLogger(__name__)
 
 
@@ -35,19 +35,13 @@ class DemoFigures:
     latent_deviation: float  # the mean relative deviation of their final latents
 
 
-def batches(prompts: int) -> int:
-    """Return how many batches that many prompts are."""
-    return -(-prompts // _BATCH)
-
-
 def demo_figures(
     methods: Sequence[Merging], prompts: int, device: str, on_batch: Callable[[], object]
 ) -> tuple[dict[Merging, DemoFigures], bool]:
     """Draw prompts with the demo model by every method, the first of which is untouched; return whether all are done.
 
-    A method that the demo model does not take has no figures, and a warning says why. Where an interrupt ends the
-    drawing, the methods that are done have theirs. `on_batch` is called after each of the `batches(prompts)` of a
-    method.
+    A method that the demo model does not take has no figures, and a warning says why. An interrupt ends the drawing.
+    `on_batch` is called after each `BATCH` of a method, and after what is left over.
     """
     cases = load_suite(SUITE).cases("seen", prompts, 1)
     pipeline = PictureModel(device=device).open()
@@ -56,8 +50,8 @@ def demo_figures(
     for method in methods:
         parts: list[Drawn] = []
         try:
-            for start in range(0, prompts, _BATCH):
-                parts.append(method.draw(pipeline, cases[start : start + _BATCH], SETTINGS))
+            for start in range(0, prompts, BATCH):
+                parts.append(method.draw(pipeline, cases[start : start + BATCH], SETTINGS))
                 on_batch()
         except (LeftOutError, UserError) as reason:
             _LOGGER.warning("%s has no figures of the demo model: %s", method.name, reason)

@@ -38,13 +38,8 @@ def random_denoiser(name: str, *, dtype: torch.dtype, device: torch.device) -> A
 def new_call(unet: Any, size: tuple[int, int], batch: int, seed: int = 0) -> Callable[[], Tensor]:
     """Return one call of a denoiser in the middle of its schedule, on noise and random text rows, always the same.
 
-    Args:
-        size: width and height in pixels.
-        batch: rows of the call. Rows i and i + batch / 2 share their latent and differ in their text, as the prompt and
-            the empty prompt of an image do.
-
-    Returns:
-        a function that returns the output [batch, 4, height / 8, width / 8].
+    It takes a width and height in pixels and returns [batch, 4, height / 8, width / 8]. Rows i and i + batch / 2 share
+    their latent and differ in their text, as the prompt and the empty prompt of an image do.
     """
     generator = torch.Generator().manual_seed(seed)
 

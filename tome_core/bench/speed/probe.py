@@ -4,7 +4,6 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import torch
@@ -14,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from ...speed.layouts import read_layout
-from ...speed.layouts.points import Args, Argument, Block, Kwargs
+from ...speed.layouts.points import Args, Argument, Kwargs
 
 Tokens = dict[int, dict[str, set[int]]]  # level -> part -> the counts of tokens that its blocks got
 
@@ -50,29 +49,26 @@ def flop_counter() -> FlopCounterMode:
 
 @contextmanager
 def _counted(unet: nn.Module, tokens: Tokens) -> Iterator[None]:
-    hooks = []
-    layout = read_layout(unet)
+    """Inside the block, the tokens that reach each part are counted; "keys" are those of self-attention."""
+    hooks, layout = [], read_layout(unet)
+
+    def watch(counts: set[int], path: str, argument: Argument) -> None:
+        def count(_: nn.Module, args: Args, kwargs: Kwargs) -> None:
+            counts.add(argument.read(args, kwargs).shape[1])  # [B, N, C]
+
+        hooks.append(unet.get_submodule(path).register_forward_pre_hook(count, with_kwargs=True))
+
     try:
         for level in layout.levels:
-            counts = tokens.setdefault(level.number, {})
-            for block in layout.blocks_of(level.number):
-                for part, path, argument in _watched(block):
-                    count = partial(_count, counts.setdefault(part, set()), argument)
-                    hooks.append(unet.get_submodule(path).register_forward_pre_hook(count, with_kwargs=True))
+            parts = tokens.setdefault(level.number, {})
+            for part in (part for block in layout.blocks_of(level.number) for part in block.parts):
+                watch(parts.setdefault(part.kind, set()), part.path, part.call.tokens)
+                if part.kind == "attention":
+                    watch(parts.setdefault("keys", set()), f"{part.path}.to_k", _TO_K)
         yield
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _watched(block: Block) -> list[tuple[str, str, Argument]]:
-    """Return the parts of a block, their paths and where they get their tokens; "keys" are those of self-attention."""
-    parts = [(part.kind, part.path, part.call.tokens) for part in block.parts]
-    return parts + [("keys", f"{path}.to_k", _TO_K) for kind, path, _ in parts if kind == "attention"]
-
-
-def _count(counts: set[int], tokens: Argument, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
-    counts.add(tokens.read(args, kwargs).shape[1])  # [B, N, C]
 
 
 @contextmanager

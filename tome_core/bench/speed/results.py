@@ -83,9 +83,7 @@ class MethodTimes:
             "preset": self.method.preset,
             "strength": self.method.strength,
             "config": asdict(self.method.config),
-            "time_ratio": self.ratio.median,
-            "time_ratio_min": self.ratio.least,
-            "time_ratio_max": self.ratio.most,
+            **self.ratio.as_dict("time_ratio"),
             "run_time_ratio": self.run_time_ratio,
             "seconds": median(self.seconds),
             "seconds_by_round": self.seconds,
@@ -115,16 +113,14 @@ def results_table(results: Sequence[MethodTimes]) -> str:
         columns += ["whole run"]
     if any(result.demo is not None for result in results):
         columns += ["demo PSNR", "demo deviation"]
-    rows = [_cells(result) for result in results]
-    times = table(columns, [[row.get(column, "") for column in columns] for row in rows])
+    times = [[_cells(result).get(column, "") for column in columns] for result in results]
     levels = {level: max(map(max, parts.values())) for level, parts in results[0].probe.tokens.items()}
     head = ["tokens", *(f"level {level}: {tokens}" for level, tokens in levels.items())]
     tokens = [
-        [_merged_parts(result.probe.tokens[level], count) for level, count in levels.items()] for result in results
+        [result.method.name, *(_merged_parts(result.probe.tokens[level], count) for level, count in levels.items())]
+        for result in results
     ]
-    return (
-        f"{times}\n\n{table(head, [[result.method.name, *row] for result, row in zip(results, tokens, strict=True)])}"
-    )
+    return f"{table(columns, times)}\n\n{table(head, tokens)}"
 
 
 def _cells(result: MethodTimes) -> dict[str, str]:

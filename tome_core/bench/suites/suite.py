@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, cast, get_args
+from typing import Final, Literal, get_args
 
 from ...demo.scene import COLOURS, SHAPES, Kind
 
@@ -96,7 +96,8 @@ def load_suite(name: str) -> Suite:
         raise ValueError(f"suite must be one of {', '.join(SUITES)}, got {name!r}")
     values = json.loads(path_of(name).read_text("utf-8"))
     parts: dict[Split, tuple[Prompt, ...]] = {
-        split: tuple(_prompt(*prompt) for prompt in values.pop(split)) for split in SPLITS
+        split: tuple(Prompt(text, tuple(map(tuple, wanted)), other) for text, wanted, other in values.pop(split))
+        for split in SPLITS
     }
     return Suite(**values, parts=parts)
 
@@ -124,7 +125,3 @@ def read_prompts(path: Path) -> Suite:
 def path_of(name: str) -> Path:
     """Return the file in which a suite is frozen."""
     return _FOLDER / f"{name}.json"
-
-
-def _prompt(text: str, wanted: list[list[str]], shuffled: str) -> Prompt:
-    return Prompt(text, tuple(cast(Kind, tuple(kind)) for kind in wanted), shuffled)

@@ -12,7 +12,7 @@ from ...bench.drawing.method import UNTOUCHED
 from ...bench.methods.reading import OURS, SHARED, read_mergings
 from ...bench.methods.tomesd import TOMESD
 from ...bench.speed.comparison import SpeedComparison
-from ...bench.speed.demo_pictures import MOST_PROMPTS, batches, demo_figures
+from ...bench.speed.demo_pictures import BATCH, MOST_PROMPTS, demo_figures
 from ...bench.speed.denoisers import RANDOM, TIMED_AT, new_call, random_denoiser
 from ...bench.speed.results import MethodTimes, results_table
 from ..arguments import add_device, size, whole
@@ -121,7 +121,7 @@ def _open(name: str, *, dtype: torch.dtype, device: torch.device) -> Any:
 def _add_demo(results: list[MethodTimes], prompts: int, device: str) -> tuple[list[MethodTimes], bool]:
     """Return the results with what their methods do to the demo model; False where an interrupt ended that."""
     methods = [result.method for result in results]
-    with progress(batches(prompts) * len(methods), "drawing") as bar:
+    with progress(-(-prompts // BATCH) * len(methods), "drawing") as bar:
         figures, is_whole = demo_figures(methods, prompts, device, bar.update)
     return [replace(result, demo=figures.get(result.method)) for result in results], is_whole
 
