@@ -1,4 +1,8 @@
-"""The suite's nodes for ComfyUI (V3 API): thin, stateless, without maths."""
+"""The suite's nodes for ComfyUI (V3 API): thin, stateless, without maths.
+
+ComfyUI waits for every pack when it starts. So a node imports at the top what its inputs are made of, and what it runs
+when it runs.
+"""
 
 from typing import Any
 
@@ -8,8 +12,8 @@ from .binding import ToMeBindPrompt
 from .compare import ToMeCompare
 from .demo import ToMeDemoModel
 from .maps import ToMeAttentionMaps, ToMeShowMaps
+from .node_text import connect
 from .speed import ToMeSpeed, ToMeSpeedAdvanced
-from .telling import mark_images
 
 NODES: list[Any] = [
     ToMeSpeed,
@@ -31,6 +35,6 @@ class ToMeSuite(ComfyExtension):
 
 
 async def comfy_entrypoint() -> ToMeSuite:
-    """Return the extension; images made with its nodes will name its version."""
-    mark_images({node.__name__ for node in NODES})
+    """Return the extension; images made with its nodes will name its version, and browsers can keep its texts."""
+    connect({node.__name__ for node in NODES})
     return ToMeSuite()

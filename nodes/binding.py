@@ -1,22 +1,18 @@
-"""ToMe Bind Prompt: CLIP Text Encode that keeps with each thing what the prompt says of it."""
+"""ToMe Bind Prompt: CLIP Text Encode that keeps each thing of a prompt and its words together."""
 
 from functools import partial
 from typing import Any
 
 from comfy_api.latest import io
 
-from ..tome_core.binding import BindingConfig, phrases
-from ..tome_core.binding.conditioning import bind_conditioning
-from ..tome_core.binding.markup import unmarked
 from ..tome_core.presets import BINDING_PRESETS, binding_preset
-from .host_clip import host_clip
+from .node_text import text_output
 from .presets import preset_inputs
 from .schema import CATEGORY, schema
-from .telling import tell
 
 
 class ToMeBindPrompt(io.ComfyNode):
-    """Encodes a prompt with each thing and what is said of it as one token."""
+    """Encodes a prompt with each thing and its words as one token."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -34,9 +30,9 @@ class ToMeBindPrompt(io.ComfyNode):
                 "cutoff",
             ],
             description=(
-                "Takes the place of CLIP Text Encode for the positive prompt. It finds the things in the prompt and "
-                "what is said of each, and merges the two in the encoded prompt, so that a hat stays on the dog that "
-                "wears it. SD 1.x, SD 2.x and SDXL; other models get the prompt as CLIP Text Encode makes it."
+                "Use it in place of CLIP Text Encode for the positive prompt. It finds each thing in the prompt with "
+                "its colour and clothes, and binds them, so that the hat stays on the right dog. For SD 1.x, SD 2.x "
+                "and SDXL; with other models it does what CLIP Text Encode does."
             ),
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder, from the checkpoint loader."),
@@ -45,26 +41,27 @@ class ToMeBindPrompt(io.ComfyNode):
                     multiline=True,
                     dynamic_prompts=True,
                     tooltip=(
-                        "The prompt, in English sentences or tags. Groups are found by themselves; to choose them, "
-                        "mark each: ~a red cat wearing a hat~, with ^ before the thing where the rules would take "
-                        "another: ~a red ^cat~. Weights (red:1.3) and embedding:names work as ever."
+                        "The prompt, in English sentences or tags. The node finds the groups and shows them. To "
+                        "choose them yourself, mark each one: ~a red cat wearing a hat~. If it takes the wrong word "
+                        "as the thing, put ^ before the right one: ~a red ^cat~. Weights (red:1.3) and "
+                        "embedding:names work as usual."
                     ),
                 ),
                 *preset_inputs(
                     "binding",
                     BINDING_PRESETS[0],
-                    "How far to go from CLIP Text Encode, which 0 is bit for bit, to the bound prompt.",
+                    "How strongly to bind. 0 is CLIP Text Encode, bit for bit.",
                 ),
                 io.String.Input(
                     "groups",
                     default="",
                     optional=True,
-                    tooltip="Groups apart from the prompt, in its words: cat: red, wearing a hat; dog: black.",
+                    tooltip="Groups without marks, in the prompt's own words: cat: red, wearing a hat; dog: black.",
                 ),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="conditioning", tooltip="The encoded prompt, with its groups."),
-                io.String.Output(display_name="report", tooltip="What was bound, and what was not and why."),
+                io.String.Output(display_name="report", tooltip="What was bound, what was not, and why."),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -77,6 +74,8 @@ class ToMeBindPrompt(io.ComfyNode):
 
         The host checks no bounds of what is named here, so those of `strength` are checked here as well.
         """
+        from ..tome_core.binding import BindingConfig, phrases
+
         if strength is not None:
             try:
                 BindingConfig(strength=strength)
@@ -93,6 +92,11 @@ class ToMeBindPrompt(io.ComfyNode):
     @classmethod
     def execute(cls, clip: Any, text: str, preset: str, strength: float, groups: str = "") -> io.NodeOutput:
         """Encode the prompt and bind it; one that cannot be read is encoded as it is, and the report says why."""
+        from ..tome_core.binding import phrases
+        from ..tome_core.binding.doors.conditioning import bind_conditioning
+        from ..tome_core.binding.parsing.markup import unmarked
+        from .host_clip import host_clip
+
         if clip is None:
             raise RuntimeError("clip must be a text encoder, got None: the checkpoint has none, load one beside it")
         try:
@@ -103,5 +107,4 @@ class ToMeBindPrompt(io.ComfyNode):
         except ValueError as mistake:
             conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(unmarked(text)))
             report = f"Nothing bound: {mistake}. The prompt is encoded as CLIP Text Encode does."
-        tell(cls.hidden.unique_id, report)
-        return io.NodeOutput(conditioning, report)
+        return io.NodeOutput(conditioning, report, ui=text_output(cls.hidden.unique_id, report))

@@ -1,12 +1,12 @@
-"""ToMe Compare: how far two images are apart, in a picture and in two figures."""
+"""ToMe Compare: how much two images differ, in a picture and in two figures."""
 
 from typing import Any
 
 from comfy_api.latest import io, ui
 
 from ..tome_core.metrics import compare_pictures
+from .node_text import text_output
 from .schema import CATEGORY, schema
-from .telling import tell
 
 
 class ToMeCompare(io.ComfyNode):
@@ -49,12 +49,12 @@ class ToMeCompare(io.ComfyNode):
     @classmethod
     def execute(cls, image_a: Any, image_b: Any, gain: float) -> io.NodeOutput:
         """Compare the images; two that cannot be compared stop what hangs on this node alone, and it says why."""
+        node_id = cls.hidden.unique_id
         try:
             found = compare_pictures(image_a, image_b, gain=gain)
         except ValueError as problem:
-            tell(cls.hidden.unique_id, f"Not compared: {problem}")
+            shown = {"images": (), "animated": (False,)} | text_output(node_id, f"Not compared: {problem}")
             nothing = (None,) * len(cls.define_schema().outputs)  # the host blocks outputs that are there alone
-            return io.NodeOutput(*nothing, block_execution=f"ToMe Compare: {problem}")
-        tell(cls.hidden.unique_id, str(found))
-        preview = ui.PreviewImage(found.difference, cls=cls)
-        return io.NodeOutput(found.difference, found.mean_psnr, found.mean_ssim, str(found), ui=preview)
+            return io.NodeOutput(*nothing, block_execution=f"ToMe Compare: {problem}", ui=shown)
+        shown = ui.PreviewImage(found.difference, cls=cls).as_dict() | text_output(node_id, str(found))
+        return io.NodeOutput(found.difference, found.mean_psnr, found.mean_ssim, str(found), ui=shown)

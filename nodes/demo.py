@@ -2,7 +2,6 @@
 
 from comfy_api.latest import io
 
-from .demo_model import load_demo_model
 from .schema import CATEGORY, schema
 
 
@@ -33,4 +32,6 @@ class ToMeDemoModel(io.ComfyNode):
     @classmethod
     def execute(cls) -> io.NodeOutput:
         """Load the three parts."""
+        from .demo_model import load_demo_model
+
         return io.NodeOutput(*load_demo_model())

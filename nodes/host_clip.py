@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..tome_core.binding.conditioning import HostClip
+from ..tome_core.binding.doors.conditioning import HostClip
 
 
 def host_clip(clip: Any) -> HostClip:

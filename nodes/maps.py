@@ -1,23 +1,25 @@
-"""ToMe Attention Maps and ToMe Show Maps: where each phrase of a bound prompt looks.
+"""ToMe Attention Maps and ToMe Show Maps: where in the picture each phrase of a bound prompt has its attention.
 
 A sampler runs between the two, since a node cannot give what is only there after a later one: the first patches the
 model and hands out an empty shelf, the second takes the picture, which comes after the sampler, and reads the shelf.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from comfy.patcher_extension import WrappersMP
 from comfy.utils import ProgressBar
 from comfy_api.latest import io, ui
 
-from ..tome_core.binding.map_images import map_masks, overlay_sheets, preview_sheet
-from ..tome_core.binding.map_run import PhraseMaps
-from ..tome_core.binding.patcher import NO_GROUPS, MapShelf, collect_maps
 from ..tome_core.errors import UnsupportedModelError
+from .node_text import text_output, update_text
 from .schema import CATEGORY, schema
-from .telling import tell
+
+if TYPE_CHECKING:
+    from ..tome_core.attention_maps import MapShelf, PhraseMaps
 
 Maps = io.Custom("TOME_MAPS")
 PREVIEW_PIXELS = 768
+TEXT_KEY = "tome_suite_maps_text"
 
 
 class ToMeAttentionMaps(io.ComfyNode):
@@ -32,9 +34,9 @@ class ToMeAttentionMaps(io.ComfyNode):
             category=CATEGORY,
             search_aliases=["attention map", "heat map", "heatmap", "DAAM", "cross attention", "visualize attention"],
             description=(
-                "Watches where each phrase of a ToMe Bind Prompt draws attention while any sampler draws, at no extra "
-                "model call; the image stays as it is. Connect model to the sampler, and maps to ToMe Show Maps behind "
-                "it."
+                "Finds out where in the picture each phrase of a ToMe Bind Prompt has its attention, while any sampler "
+                "draws. It needs no extra model call, and the image stays the same. Connect model to the sampler, and "
+                "maps to ToMe Show Maps."
             ),
             inputs=[
                 io.Model.Input("model", tooltip="Any Stable Diffusion 1.x, 2.x or SDXL model, also with ToMe Speed."),
@@ -47,7 +49,7 @@ class ToMeAttentionMaps(io.ComfyNode):
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model, for the sampler."),
-                Maps.Output(display_name="maps", tooltip="The maps to come, for ToMe Show Maps."),
+                Maps.Output(display_name="maps", tooltip="The maps, for ToMe Show Maps."),
             ],
             hidden=[io.Hidden.unique_id],
             not_idempotent=True,  # or two such nodes with one model would be cached as one, and share their maps
@@ -56,18 +58,42 @@ class ToMeAttentionMaps(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, preview: bool = True) -> io.NodeOutput:
         """Patch a clone of the model; an unsupported one passes through untouched."""
+        from ..tome_core.attention_maps import MapShelf, collect_maps, preview_sheet
+
         node_id = cls.hidden.unique_id
 
-        def show(step: int, total: int, maps: PhraseMaps) -> None:
+        def show(step: int, total: int, maps: "PhraseMaps") -> None:
             picture = ("JPEG", preview_sheet(maps), PREVIEW_PIXELS)
             ProgressBar(total, node_id).update_absolute(step + 1, total, picture)
 
+        def run_and_report(executor: Any, *args: Any, **options: Any) -> Any:
+            latent = executor(*args, **options)
+            update_text(node_id, _run_report(shelf))
+            return latent
+
+        reporting = model.clone()
+        reporting.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, TEXT_KEY)
+        reporting.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, TEXT_KEY, run_and_report)  # around what collects
         try:
-            patched, shelf = collect_maps(model, on_step=show if preview else None)
+            patched, shelf = collect_maps(reporting, on_step=show if preview else None)
         except UnsupportedModelError as problem:
-            tell(node_id, f"No maps, the model passes through untouched: {problem}")
-            return io.NodeOutput(model, MapShelf(str(problem)))
-        return io.NodeOutput(patched, shelf)
+            text = f"No maps, the model passes through untouched: {problem}"
+            return io.NodeOutput(model, MapShelf(str(problem)), ui=text_output(node_id, text))
+        return io.NodeOutput(patched, shelf, ui=text_output(node_id, "Ready. The maps come when the sampler runs."))
+
+
+def _run_report(shelf: "MapShelf") -> str:
+    """Return what came of the latest run."""
+    maps, notes = shelf.maps()
+    if maps is None:
+        return "\n".join(notes)
+    phrases = f"{len(maps.labels)} phrase{'' if len(maps.labels) == 1 else 's'}"
+    return "\n".join([f"Maps of {phrases} in this run: {_numbered(maps)}.", *maps.notes])
+
+
+def _numbered(maps: "PhraseMaps") -> str:
+    """Return the phrases with their numbers."""
+    return "; ".join(f"{number}: {label}" for number, label in enumerate(maps.labels, start=1))
 
 
 class ToMeShowMaps(io.ComfyNode):
@@ -81,17 +107,22 @@ class ToMeShowMaps(io.ComfyNode):
             display_name="ToMe Show Maps",
             category=CATEGORY,
             search_aliases=["attention map", "heat map", "overlay", "mask from prompt", "segmentation by prompt"],
-            description="Shows where each phrase drew attention, over the finished picture, and gives it as masks.",
+            description="Shows where each phrase had its attention, over the finished picture, and gives it as masks.",
             inputs=[
                 Maps.Input("maps", tooltip="From ToMe Attention Maps."),
-                io.Image.Input("image", tooltip="The finished picture, from VAE Decode, to lay the maps over."),
+                io.Image.Input("image", tooltip="The finished picture, from VAE Decode."),
                 io.Latent.Input(
                     "latent",
                     optional=True,
                     tooltip="The sampler's output. Needed only where one model feeds several samplers, to choose one.",
                 ),
                 io.Int.Input(
-                    "phrase", default=0, min=0, max=64, optional=True, tooltip="Masks of this phrase alone; 0 for all."
+                    "phrase",
+                    default=0,
+                    min=0,
+                    max=64,
+                    optional=True,
+                    tooltip="Masks of this phrase alone, by its number on the node; 0 for all.",
                 ),
                 io.Float.Input(
                     "threshold",
@@ -101,7 +132,7 @@ class ToMeShowMaps(io.ComfyNode):
                     step=0.05,
                     optional=True,
                     display_mode=io.NumberDisplay.slider,
-                    tooltip="0 gives soft masks. Above, a mask is white where a map reaches this share of its range.",
+                    tooltip="0: soft masks. Above 0, a mask is white where its map reaches this share of its range.",
                 ),
                 io.Float.Input(
                     "opacity",
@@ -111,11 +142,13 @@ class ToMeShowMaps(io.ComfyNode):
                     step=0.05,
                     optional=True,
                     display_mode=io.NumberDisplay.slider,
-                    tooltip="Of the colours over the picture.",
+                    tooltip="How strong the colours are over the picture.",
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="overlay", tooltip="Each picture, and it under the map of each phrase."),
+                io.Image.Output(
+                    display_name="overlay", tooltip="Each picture, alone and under the map of each phrase."
+                ),
                 io.Mask.Output(display_name="masks", tooltip="A mask for each phrase of each image."),
                 io.String.Output(display_name="report", tooltip="The phrases by number, and what was left out."),
             ],
@@ -126,7 +159,7 @@ class ToMeShowMaps(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        maps: MapShelf,
+        maps: "MapShelf",
         image: Any,
         latent: dict[str, Any] | None = None,
         phrase: int = 0,
@@ -134,6 +167,9 @@ class ToMeShowMaps(io.ComfyNode):
         opacity: float = 0.65,
     ) -> io.NodeOutput:
         """Draw the maps of the run that the picture came from; without any the picture passes through."""
+        from ..tome_core.attention_maps import map_masks, overlay_sheets
+        from ..tome_core.attention_maps.patcher import NO_GROUPS
+
         found, notes = maps.maps(None if latent is None else latent["samples"])
         height, width = int(image.shape[1]), int(image.shape[2])
         sheets, masks = image, image.new_zeros(1, height, width)
@@ -143,9 +179,9 @@ class ToMeShowMaps(io.ComfyNode):
             except ValueError as mistake:
                 notes.insert(0, f"Masks are black: {mistake}")
             sheets = overlay_sheets(image, found, opacity)
-            notes.insert(0, "; ".join(f"{number}: {label}" for number, label in enumerate(found.labels, start=1)))
+            notes.insert(0, _numbered(found))
         elif NO_GROUPS in notes:
-            notes.append("Encode it with ToMe Bind Prompt, which says on itself what it binds.")
+            notes.append("Use ToMe Bind Prompt for the positive prompt; it shows the groups that it finds.")
         report = "\n".join(notes)
-        tell(cls.hidden.unique_id, report)
-        return io.NodeOutput(sheets, masks, report, ui=ui.PreviewImage(sheets, cls=cls))
+        shown = ui.PreviewImage(sheets, cls=cls).as_dict() | text_output(cls.hidden.unique_id, report)
+        return io.NodeOutput(sheets, masks, report, ui=shown)

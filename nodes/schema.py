@@ -119,7 +119,7 @@ def _as_shown(sentence: str) -> str:
     return sentence.replace("None", str(UNSET))
 
 
-def _value(name: str, kind: Kind[Any], given: Any) -> Any:
+def _value(name: str, kind: Kind, given: Any) -> Any:
     match kind:
         case Wholes():
             try:

@@ -1,24 +1,28 @@
 """ToMe Speed and ToMe Speed (Advanced): the same patch, by a word and a slider or by every knob."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
 from ..tome_core.presets import speed_preset
-from ..tome_core.speed import SpeedConfig, SpeedReport
-from ..tome_core.speed.config import without_retired
-from ..tome_core.speed.doors.patcher import find_family, patch_speed
+from ..tome_core.speed.config import SpeedConfig, without_retired
+from .node_text import text_output, update_text
 from .presets import preset_inputs
+from .run_timer import RunTimer
 from .schema import CATEGORY, config_from, config_inputs, schema
-from .telling import tell
-from .watching import RunWatch
+
+if TYPE_CHECKING:
+    from ..tome_core.speed import SpeedReport
 
 ALIASES = ["token merging", "tome", "tomesd", "faster", "speed up", "accelerate", "ToDo", "optimize"]
 MODEL_TOOLTIP = "Any Stable Diffusion 1.x, 2.x or SDXL model. Put LoRAs before or after, in any order."
 OUTPUTS = (
     io.Model.Output(display_name="model", tooltip="The model with token merging, for the KSampler."),
-    io.String.Output(display_name="report", tooltip="What will be merged, or why nothing. Results come on the node."),
+    io.String.Output(
+        display_name="report",
+        tooltip="What will be merged, or why nothing will be. After a run the node itself shows what was.",
+    ),
 )
 
 
@@ -34,8 +38,9 @@ class ToMeSpeed(io.ComfyNode):
             category=CATEGORY,
             search_aliases=ALIASES,
             description=(
-                "Makes images faster by merging similar tokens before attention (token merging, ToMe). Works on SD "
-                "1.x, 2.x and SDXL; the larger the picture, the more it gains. Other models pass through untouched."
+                "Makes images faster: parts of the picture that are alike (tokens) are merged before attention and "
+                "copied back after it (token merging, ToMe). For SD 1.x, 2.x and SDXL; the larger the picture, the "
+                "more time it saves. Other models pass through untouched."
             ),
             inputs=[
                 io.Model.Input("model", tooltip=MODEL_TOOLTIP),
@@ -47,12 +52,14 @@ class ToMeSpeed(io.ComfyNode):
             ],
             outputs=list(OUTPUTS),
             hidden=[io.Hidden.unique_id],
-            not_idempotent=True,  # or two equal nodes would be cached as one, and only one of them tell of its runs
+            not_idempotent=True,  # or two equal nodes would be cached as one, and one of them would report no run
         )
 
     @classmethod
     def execute(cls, model: Any, preset: str, strength: float) -> io.NodeOutput:
         """Patch a clone of the model by a preset for its family."""
+        from ..tome_core.speed.doors.patcher import find_family
+
         return _patch(model, lambda: speed_preset(preset, find_family(model), strength), cls.hidden.unique_id)
 
 
@@ -74,7 +81,7 @@ class ToMeSpeedAdvanced(io.ComfyNode):
             inputs=[io.Model.Input("model", tooltip=MODEL_TOOLTIP), *config_inputs(SpeedConfig)],
             outputs=list(OUTPUTS),
             hidden=[io.Hidden.unique_id],
-            not_idempotent=True,  # or two equal nodes would be cached as one, and only one of them tell of its runs
+            not_idempotent=True,  # or two equal nodes would be cached as one, and one of them would report no run
         )
 
     @classmethod
@@ -113,21 +120,20 @@ def _patch(
     It comes out as it came where it is not supported, has no such level, or a knob that came by wire breaks its rule:
     the picture is drawn all the same. `gone` is what to say of settings that are gone.
     """
+    from ..tome_core.speed.doors.patcher import patch_speed
 
-    watch, notes = RunWatch(model.load_device), "".join(f"\nNote: {sentence}." for sentence in gone)
+    timer, notes = RunTimer(model.load_device), "".join(f"\nNote: {sentence}." for sentence in gone)
 
-    def on_end(run: SpeedReport) -> None:
-        tell(node_id, f"{watch.told(run.merged_calls + run.untouched_calls)}\n{run.result()}{notes}")
+    def on_end(run: "SpeedReport") -> None:
+        update_text(node_id, f"{timer.sentence(run.merged_calls + run.untouched_calls)}\n{run.result()}{notes}")
 
     try:
         patched, report = patch_speed(model, choose(), on_end=on_end)
     except ValueError as problem:  # UnsupportedModelError among them
         text = f"The model passes through as it came: {problem}{notes}"
-        tell(node_id, text)
-        return io.NodeOutput(model, text)
+        return io.NodeOutput(model, text, ui=text_output(node_id, text))
     text = f"{report.expectation()}{notes}"
     if report.config.is_neutral:  # the time without merging, to be seen beside the time with it
-        watch = RunWatch(model.load_device, lambda: tell(node_id, f"{watch.told()}\n{text}"))
-    watch.watch(patched)
-    tell(node_id, text)
-    return io.NodeOutput(patched, text)
+        timer = RunTimer(model.load_device, lambda: update_text(node_id, f"{timer.sentence()}\n{text}"))
+    timer.attach(patched)
+    return io.NodeOutput(patched, text, ui=text_output(node_id, text))

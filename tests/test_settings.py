@@ -46,7 +46,7 @@ class Example:
         settle(self)
 
 
-def values(kind: Kind[Any]) -> st.SearchStrategy[Any]:
+def values(kind: Kind) -> st.SearchStrategy[Any]:
     """Return a strategy for the allowed values of a kind."""
     match kind:
         case Number():

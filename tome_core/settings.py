@@ -17,15 +17,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields
 from numbers import Real
-from typing import Any, Final, Generic, TypeVar
-
-Value = TypeVar("Value")
+from typing import Any, Final
 
 _OFF_ON: Final = ("off", "on")
 
 
 @dataclass(frozen=True)
-class Kind(Generic[Value]):
+class Kind:
     """What a user interface has to know about a field.
 
     Attributes:
@@ -66,7 +64,7 @@ class Kind(Generic[Value]):
 
 
 @dataclass(frozen=True)
-class _Bounded(Kind[Value]):
+class _Bounded(Kind):
     """A number with bounds, in a unit such as "fraction of tokens", and the step of an input."""
 
     unit: str
@@ -84,7 +82,7 @@ class _Bounded(Kind[Value]):
 
 
 @dataclass(frozen=True)
-class Number(_Bounded[float]):
+class Number(_Bounded):
     """A float in bounds."""
 
     @property
@@ -107,7 +105,7 @@ class Number(_Bounded[float]):
 
 
 @dataclass(frozen=True)
-class Whole(_Bounded[int]):
+class Whole(_Bounded):
     """A whole number in bounds."""
 
     @property
@@ -122,7 +120,7 @@ class Whole(_Bounded[int]):
 
 
 @dataclass(frozen=True)
-class Switch(Kind[bool]):
+class Switch(Kind):
     """On or off."""
 
     @property
@@ -144,7 +142,7 @@ class Switch(Kind[bool]):
 
 
 @dataclass(frozen=True)
-class Choice(Kind[str]):
+class Choice(Kind):
     """One of some words."""
 
     choices: tuple[str, ...]
@@ -186,7 +184,7 @@ class Choices(Choice):
 
 
 @dataclass(frozen=True)
-class Wholes(_Bounded["tuple[int, ...]"]):
+class Wholes(_Bounded):
     """One or more different whole numbers in bounds."""
 
     @property
@@ -207,7 +205,7 @@ class Wholes(_Bounded["tuple[int, ...]"]):
 
 
 @dataclass(frozen=True)
-class Cell(_Bounded["tuple[int, int]"]):
+class Cell(_Bounded):
     """Height and width of a cell of more than one token."""
 
     @property
@@ -227,17 +225,17 @@ class Cell(_Bounded["tuple[int, int]"]):
         return "x".join(map(str, _as_tuple(value)))
 
 
-def setting(default: Any, kind: Kind[Any]) -> Any:
+def setting(default: Any, kind: Kind) -> Any:
     """Return a dataclass field of a kind."""
     return field(default=default, metadata={"kind": kind})
 
 
-def kinds(config: Any) -> dict[str, Kind[Any]]:
+def kinds(config: Any) -> dict[str, Kind]:
     """Return the kind of each field of a config or its class, by name and in order."""
     return {item.name: kind_of(item) for item in fields(config)}
 
 
-def kind_of(item: "Field[Any]") -> Kind[Any]:
+def kind_of(item: "Field[Any]") -> Kind:
     """Return the kind of a field that `setting` made."""
     return item.metadata["kind"]
 

@@ -1,6 +1,8 @@
 """Narrow pipelines of random weights with CLIP's real tokenizer, in the layouts of SD 1.5 and SDXL."""
 
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +17,33 @@ OBJECTS = "a cat wearing sunglasses and a dog wearing a hat"
 COLOURS = "a white cat and a black dog"
 
 
-@pytest.fixture(scope="session")
-def _pipelines(tmp_path_factory) -> dict[str, Any]:
-    folder: Path = tmp_path_factory.mktemp("narrow")
-    opened = {}
-    for family in ("sd15", "sdxl"):
-        path, configs = folder / f"{family}.safetensors", narrow_configs(family)
-        write_original(path, family, configs)
-        opened[family] = load_original(path, configs, dtype=torch.float32)
-        opened[family].set_progress_bar_config(disable=True)
-    return opened
+@cache
+def narrow(family: str) -> Any:
+    """Return a narrow pipeline of a family, one and the same in every test, which must leave it as it was."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, configs = Path(folder) / f"{family}.safetensors", narrow_configs(family)  # type: ignore[arg-type]
+        write_original(path, family, configs)  # type: ignore[arg-type]
+        pipe = load_original(path, configs, dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 @pytest.fixture(params=["sd15", "sdxl"])
-def pipeline(request, _pipelines) -> Any:
+def pipeline(request) -> Any:
     """A pipeline that tests must leave as it was."""
-    pipe = _pipelines[request.param]
+    pipe = narrow(request.param)
     yield pipe
     assert "encode_prompt" not in vars(pipe)
 
 
 @pytest.fixture
-def sd15(_pipelines) -> Any:
-    return _pipelines["sd15"]
+def sd15() -> Any:
+    return narrow("sd15")
 
 
 @pytest.fixture
-def sdxl(_pipelines) -> Any:
-    return _pipelines["sdxl"]
+def sdxl() -> Any:
+    return narrow("sdxl")
 
 
 @pytest.fixture

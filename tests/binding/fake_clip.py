@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tome_core.binding.conditioning import HostClip
+from tome_core.binding.doors.conditioning import HostClip
 from tome_core.checkpoints.tokenizer import clip_tokenizer
 
 WIDTHS = {"l": 8, "h": 8, "g": 12}

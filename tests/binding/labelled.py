@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from tome_core.binding.phrases import Parse, phrases
+from tome_core.binding import Parse, phrases
 
 FOLDER = Path(__file__).parent / "prompts"
 KINDS = ("sentences", "tags")
@@ -17,7 +17,7 @@ UNSCORED = frozenset(
     "a an the his her its their my your our and or of in on with by from at is are was were that who which whose has "
     "have one two three four five six seven eight nine ten out".split()
 )
-Pair = tuple[tuple[str, int], tuple[str, int]]  # (subject, where), (word said of it, where)
+Pair = tuple[tuple[str, int], tuple[str, int]]  # (subject, where), (its modifier, where)
 
 
 class Prompt(NamedTuple):
@@ -70,7 +70,7 @@ def read_label(line: str) -> Prompt:
 
 
 def found(parse: Parse) -> frozenset[Pair]:
-    """Return the pairs of a parse; the last word of a subject is its noun, and the others are said of it."""
+    """Return the pairs of a parse; the last word of a subject is its noun, and the others are its modifiers."""
     pairs: set[Pair] = set()
     for group in parse.groups:
         words = [(w[0].lower(), s.start + w.start()) for s in group.spans for w in _words(parse.words(s))]
@@ -94,13 +94,13 @@ def wrong(prompts: list[Prompt]) -> list[str]:
     lines = []
     for prompt in prompts:
         got = found(phrases(prompt.text))
-        told = [
+        different = [
             f"{sign}{s[0]}<-{w[0]}"
             for sign, pairs in (("+", got - prompt.pairs), ("-", prompt.pairs - got))
             for s, w in sorted(pairs)
         ]
-        if told:
-            lines.append(f"{prompt.text}\n    {' '.join(told)}")
+        if different:
+            lines.append(f"{prompt.text}\n    {' '.join(different)}")
     return lines
 
 

@@ -32,6 +32,7 @@ def tome(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(console, "_LINE_EVERY", float("inf"))  # however slow the machine, progress adds nothing to read
     monkeypatch.setattr(models, "load_demo", lambda **options: demo_model)
+    monkeypatch.setattr(models, "_AT_ONCE", 1)  # copies of the model take longer than these pictures
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # the model was opened on the CPU
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
 

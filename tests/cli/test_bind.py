@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tome_core.binding import BindingConfig, spacy_parser
+from tome_core.binding import BindingConfig
+from tome_core.binding.parsing import spacy_parser
 from tome_core.cli import bind
 from tome_core.demo import DEMO_GUIDANCE
 from tome_core.presets import binding_preset

@@ -44,7 +44,7 @@ def test_a_picture_has_the_size_and_keeps_how_it_was_made(tome, tmp_path):
 
 def test_what_merging_did_and_where_the_picture_is_are_told(tome):
     told = tome("generate", PROMPT, *QUICK, "--ratio", 0.25, "--out", "a.png")
-    assert "ratio 0.25 of attention" in told.out
+    assert "25% of the tokens in attention" in told.out
     assert "64 -> 48 (75%)" in told.out
     assert told.out.endswith("CPU seconds a picture\nwrote a.png\n")
     assert told.err == ""

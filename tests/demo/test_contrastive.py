@@ -8,7 +8,7 @@ from tome_core.demo import load_demo
 from tome_core.demo.contrastive import ContrastivePair, load_pair
 from tome_core.demo.pixels import to_unit
 from tome_core.demo.scene import render
-from tome_core.demo.train.text import scenes_with_twins
+from training.demo.text import scenes_with_twins
 
 
 @pytest.fixture(scope="module")

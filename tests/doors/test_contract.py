@@ -126,7 +126,7 @@ def test_a_small_level_stays_untouched_and_says_so(door):
     merging.close()
     assert merging.report.levels[0].kept == {(16, 16): {"attention": 128}}
     assert merging.report.levels[1].kept == {}
-    assert merging.report.notes[-1] == "level 2: 8x8 tokens are fewer than min_tokens 100, nothing merges"
+    assert merging.report.notes[-1].startswith("level 2: 8x8 tokens are fewer than min_tokens 100, nothing merges")
 
 
 @every_door

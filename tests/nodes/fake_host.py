@@ -108,16 +108,46 @@ class ComfyExtension:
     pass
 
 
+class PreviewImage:
+    def __init__(self, image: Any, cls: Any = None) -> None:
+        self.image = image
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"images": [self.image], "animated": (False,)}
+
+
+class Response:
+    """An answer of aiohttp, with which ComfyUI serves."""
+
+    status = 200
+
+
+class Routes:
+    """Keeps what answers to a request."""
+
+    def __init__(self) -> None:
+        self.posts: dict[str, Any] = {}
+
+    def post(self, path: str) -> Any:
+        return lambda handler: self.posts.setdefault(path, handler)
+
+
 @dataclass
 class Server:
-    """Keeps what was sent, and the handlers of prompts."""
+    """Keeps what was sent, as progress text and as messages, and the handlers of prompts and requests."""
 
     sent: list[tuple[str, str, str | None]] = field(default_factory=list)
+    messages: list[tuple[str, Any, str | None]] = field(default_factory=list)
     handlers: list[Any] = field(default_factory=list)
     client_id: str | None = "browser"
+    sockets_metadata: dict[str, dict[str, Any]] = field(default_factory=lambda: {"browser": {"feature_flags": {}}})
+    routes: Routes = field(default_factory=Routes)
 
     def send_progress_text(self, text: str, node_id: str, sid: str | None = None) -> None:
         self.sent.append((text, node_id, sid))
+
+    def send_sync(self, event: str, data: Any, sid: str | None = None) -> None:
+        self.messages.append((event, data, sid))
 
     def add_on_prompt_handler(self, handler: Any) -> None:
         self.handlers.append(handler)
@@ -146,11 +176,15 @@ def modules() -> dict[str, ModuleType]:
         Custom=lambda name: SimpleNamespace(Input=Input, Output=Output),
         **types,
     )
-    ui = SimpleNamespace(PreviewImage=lambda image, cls: ("preview", image))
     nothing: Any = object()
     given: dict[str, dict[str, Any]] = {
         "comfy_api": {},
-        "comfy_api.latest": {"io": io, "ui": ui, "ComfyExtension": ComfyExtension},
+        "comfy_api.latest": {
+            "io": io,
+            "ui": SimpleNamespace(PreviewImage=PreviewImage),
+            "ComfyExtension": ComfyExtension,
+        },
+        "aiohttp": {"web": SimpleNamespace(Request=object, Response=Response)},
         "server": {"PromptServer": SimpleNamespace(instance=Server())},
         "comfy": {
             "model_detection": nothing,

@@ -45,8 +45,9 @@ class OneCore(MetaPathFinder, Loader):
 @contextmanager
 def loaded_pack() -> Iterator[Any]:
     """Give the loaded pack; its modules and the host's are gone afterwards."""
-    before, core = set(sys.modules), OneCore()
-    sys.modules.update(fake_host.modules())
+    before, core, host = set(sys.modules), OneCore(), fake_host.modules()
+    real = {name: sys.modules[name] for name in host if name in sys.modules}
+    sys.modules.update(host)
     sys.meta_path.insert(0, core)
     try:
         spec = importlib.util.spec_from_file_location(
@@ -60,5 +61,6 @@ def loaded_pack() -> Iterator[Any]:
     finally:
         sys.meta_path.remove(core)
         for name in set(sys.modules) - before:
-            if name.startswith((PACK, "comfy", "server")):
+            if name.startswith(PACK) or name in host:
                 del sys.modules[name]
+        sys.modules.update(real)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.attention_maps.fake_sampling import bound, entry, new_model, run
 from tests.binding.fake_clip import new_clip, tokenizer
-from tests.binding.fake_sampling import bound, entry, new_model, run
 from tome_core.presets import BINDING_PRESETS
 
 PROMPT = "a red circle and a blue square"
@@ -44,28 +44,28 @@ def rows(answer: Any) -> torch.Tensor:
     return answer.args[0][0][0]
 
 
-def texts(nodes: Any) -> list[str]:
-    return [text for text, *_ in importlib.import_module(f"{nodes.__name__}.telling").PromptServer.instance.sent]
+def sent(nodes: Any) -> list[str]:
+    return [text for text, *_ in importlib.import_module(f"{nodes.__name__}.node_text").PromptServer.instance.sent]
 
 
 @pytest.mark.parametrize("preset", BINDING_PRESETS)
-def test_every_preset_binds_and_the_parse_is_told_on_the_node(nodes: Any, bind: Any, preset: str):
+def test_every_preset_binds_and_the_node_shows_the_groups(bind: Any, preset: str):
     clip = Clip()
     answer = bind.execute(clip, PROMPT, preset, 1.0)
     assert not torch.equal(rows(answer), clip.encode_from_tokens_scheduled(clip.tokenize(PROMPT))[0][0])
-    assert answer.args[1] == "circle: red (rows 3 + 2)\nsquare: blue (rows 7 + 6)"
-    assert texts(nodes) == [answer.args[1]]
+    assert answer.args[1] == "circle: red\nsquare: blue"
+    assert answer.ui == {"text": (answer.args[1],)}
 
 
 def test_listed_groups_take_the_place_of_the_rules(bind: Any):
     answer = bind.execute(Clip(), PROMPT, "paper", 1.0, "square: blue")
-    assert answer.args[1] == "square: blue (rows 7 + 6)"
+    assert answer.args[1] == "square: blue"
 
 
 @pytest.mark.parametrize(
     ("text", "groups", "rule"),
     [
-        ("a ~cat~", "", "group must hold a thing and what is said of it"),
+        ("a ~cat~", "", "group must hold a thing and words that describe it"),
         (PROMPT, "dog: red", "groups must name words of the prompt, got 'dog'"),
     ],
 )
@@ -106,8 +106,9 @@ def test_maps_come_out_as_sheets_and_masks_of_the_pictures_size(nodes: Any, maps
     sheets, masks, report = answer.args
     assert sheets.shape[0] == 2 and sheets.shape[2] == 3 * 40 and sheets.shape[1] > 48
     assert masks.shape == (4, 48, 40) and masks.min() == 0 and masks.max() == 1
-    assert report == "1: circle; 2: square" == texts(nodes)[-1]
-    assert answer.ui == ("preview", sheets)
+    assert report == "1: circle; 2: square"
+    assert answer.ui["images"] == [sheets] and answer.ui["text"] == (report,)
+    assert sent(nodes)[-2:] == ["Maps of 2 phrases in this run: 1: circle; 2: square.", report]
 
 
 def test_without_a_run_the_picture_passes_through_with_a_black_mask(maps: Any):
@@ -127,9 +128,11 @@ def test_a_phrase_that_is_not_there_gives_black_masks_and_says_so(maps: Any):
     assert "Masks are black: phrase must be 0 for all, or from 1 to 2, got 3" in report
 
 
-def test_an_unsupported_model_passes_through(nodes: Any, maps: Any):
-    model = SimpleNamespace(model=SimpleNamespace(diffusion_model=torch.nn.Linear(1, 1)))
-    same, shelf = maps.ToMeAttentionMaps.execute(model).args
+def test_an_unsupported_model_passes_through(maps: Any):
+    model = new_model()
+    model.model = SimpleNamespace(diffusion_model=torch.nn.Linear(1, 1))
+    answer = maps.ToMeAttentionMaps.execute(model)
+    same, shelf = answer.args
     assert same is model
-    assert texts(nodes)[-1].startswith("No maps, the model passes through untouched: model must be a UNet")
+    assert answer.ui["text"][0].startswith("No maps, the model passes through untouched: model must be a UNet")
     assert shelf.maps()[1][0].startswith("No maps: model must be a UNet")

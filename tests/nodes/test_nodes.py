@@ -42,6 +42,20 @@ def test_no_node_needs_diffusers():
     assert done.returncode == 0, done.stderr
 
 
+def test_loading_the_pack_imports_nothing_that_only_runs_or_measures():
+    code = (
+        "import sys, tests.nodes.loading as x; x.loaded_pack().__enter__();"
+        "found = {'.'.join(name.split('.')[:3]) for name in sys.modules if name.startswith('tome_core.')};"
+        "print(*sorted(found))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    imported = done.stdout.split()
+    assert "tome_core.speed.config" in imported
+    rooms = {"bench", "checkpoints", "cli", "tuning"}
+    assert [name for name in imported if name.split(".")[1] in rooms] == []
+    assert [name for name in imported if name.endswith((".doors", ".engine", ".layouts", ".plans"))] == []
+
+
 def test_every_node_input_and_output_is_explained(nodes: Any):
     for schema in schemas(nodes):
         assert schema.node_id.startswith("ToMe") and schema.display_name.startswith("ToMe ")
@@ -87,30 +101,13 @@ def test_every_template_is_in_ui_format_with_a_thumbnail_and_fits_the_nodes(node
         assert len(node["outputs"]) == len(known[node["type"]].outputs)
 
 
-def test_a_prompt_with_one_of_our_nodes_names_the_version_in_its_pictures(pack: Any, nodes: Any):
-    asyncio.run(pack.comfy_entrypoint())
-    server = importlib.import_module(f"{nodes.__name__}.telling").PromptServer.instance
-    (mark,) = server.handlers
-    request = {"prompt": {"1": {"class_type": "ToMeSpeed"}}, "extra_data": {"extra_pnginfo": {"workflow": {}}}}
-    marked = mark(request)
-    assert marked["extra_data"]["extra_pnginfo"] == {"workflow": {}, "tome_suite": {"version": tome_core.__version__}}
-    assert request["extra_data"] == {"extra_pnginfo": {"workflow": {}}}, "the request itself is left alone"
-    assert mark({"prompt": {"1": {"class_type": "ToMeSpeed"}}})["extra_data"]["extra_pnginfo"]
-
-
-@pytest.mark.parametrize("request_", [{}, {"prompt": None}, {"prompt": {"1": {"class_type": "KSampler"}, "2": 3}}])
-def test_a_prompt_without_our_nodes_is_left_alone(pack: Any, nodes: Any, request_: Any):
-    telling = importlib.import_module(f"{nodes.__name__}.telling")
-    assert telling.mark_version(request_, {"ToMeSpeed"}) is request_
-
-
 def test_the_comparison_shows_its_figures_and_its_picture(nodes: Any):
     compare = importlib.import_module(f"{nodes.__name__}.compare").ToMeCompare
     image = torch.rand(1, 16, 16, 3, generator=torch.Generator().manual_seed(0))
     answer = compare.execute(image, (image + 0.1).clamp(0, 1), 4.0)
     difference, psnr, ssim, text = answer.args
     assert difference.shape == image.shape and 20 < psnr < 30 and 0.5 < ssim < 1 and text.startswith("PSNR ")
-    assert answer.ui == ("preview", difference)
+    assert answer.ui["images"] == [difference] and answer.ui["text"] == (text,)
 
 
 def test_images_that_cannot_be_compared_stop_only_what_hangs_on_the_comparison(nodes: Any):
@@ -118,6 +115,9 @@ def test_images_that_cannot_be_compared_stop_only_what_hangs_on_the_comparison(n
     answer = compare.execute(torch.zeros(1, 16, 16, 3), torch.zeros(1, 8, 16, 3), 4.0)
     assert answer.block_execution == "ToMe Compare: images must be of one size, got 16x16 pixels and 16x8 pixels"
     assert len(answer.args) == len(compare.define_schema().outputs), "the host blocks outputs that are there alone"
+    assert answer.ui["text"] == ("Not compared: images must be of one size, got 16x16 pixels and 16x8 pixels",)
+    shown = compare.execute(torch.zeros(1, 8, 8, 3), torch.zeros(1, 8, 8, 3), 4.0).ui
+    assert answer.ui.keys() == shown.keys(), "the host joins what a node shows of several images key by key"
 
 
 def test_the_demos_autoencoder_is_described_by_its_own_numbers(nodes: Any):

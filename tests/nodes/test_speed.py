@@ -1,4 +1,4 @@
-"""The speed nodes: a preset or knobs in, a patched clone and a sentence out; the node tells of each run."""
+"""The speed nodes: a preset or knobs in, a patched clone and a sentence out; the node reports each run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from tests.nodes import fake_host
 from tome_core.errors import UnsupportedModelError
 from tome_core.presets import SPEED_PRESETS, speed_preset
 from tome_core.speed import LevelReport, SpeedConfig, SpeedReport
+from tome_core.speed.doors import patcher
 
 
 class Model:
@@ -46,25 +46,24 @@ class Patch:
 
 @pytest.fixture
 def speed(nodes: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    module = importlib.import_module(f"{nodes.__name__}.speed")
-    monkeypatch.setattr(module, "patch_speed", Patch())
-    monkeypatch.setattr(module, "find_family", lambda model: "sdxl")
-    return module
+    monkeypatch.setattr(patcher, "patch_speed", Patch())
+    monkeypatch.setattr(patcher, "find_family", lambda model: "sdxl")
+    return importlib.import_module(f"{nodes.__name__}.speed")
 
 
 @pytest.fixture
 def sent(nodes: Any) -> Any:
-    return importlib.import_module(f"{nodes.__name__}.telling").PromptServer.instance.sent
+    return importlib.import_module(f"{nodes.__name__}.node_text").PromptServer.instance.sent
 
 
 def test_the_preset_is_the_familys_own_and_scaled(speed: Any):
     speed.ToMeSpeed.execute(Model(), "balanced", 0.5)
-    assert speed.patch_speed.config == speed_preset("balanced", "sdxl", 0.5)
+    assert patcher.patch_speed.config == speed_preset("balanced", "sdxl", 0.5)
 
 
 def test_the_knobs_make_the_config(speed: Any):
     speed.ToMeSpeedAdvanced.execute(Model(), ratio=0.25, levels="1, 2", seed=-1)
-    assert speed.patch_speed.config == SpeedConfig(ratio=0.25, levels=(1, 2))
+    assert patcher.patch_speed.config == SpeedConfig(ratio=0.25, levels=(1, 2))
 
 
 def test_a_broken_knob_is_named_before_the_prompt_runs(speed: Any):
@@ -74,34 +73,29 @@ def test_a_broken_knob_is_named_before_the_prompt_runs(speed: Any):
 
 
 def test_the_report_comes_out_and_shows_on_the_node(speed: Any, sent: Any):
-    _, text = speed.ToMeSpeed.execute(Model(), "fast", 1.0).args
-    assert text.startswith("Will merge 0.5 of block at level 1 (5 of 5 blocks)")
+    answer = speed.ToMeSpeed.execute(Model(), "fast", 1.0)
+    _, text = answer.args
+    assert text.startswith("Will merge 50% of the tokens in block at level 1 (5 of 5 blocks)")
+    assert answer.ui == {"text": (text,)}
     assert sent == [(text, "7", "browser")]
 
 
-def test_a_newer_hosts_server_is_told_of_the_browser_too(speed: Any, nodes: Any, monkeypatch: pytest.MonkeyPatch):
-    telling = importlib.import_module(f"{nodes.__name__}.telling")
-    monkeypatch.setattr(telling.PromptServer, "instance", fake_host.NewerServer())
-    telling.tell("7", "words")
-    assert telling.PromptServer.instance.sent == [("words", "7", "browser")]
-
-
-def test_after_a_run_the_node_tells_what_was_merged_and_how_long_it_took(speed: Any, sent: Any):
+def test_after_a_run_the_node_says_what_was_merged_and_how_long_it_took(speed: Any, sent: Any):
     patched, _ = speed.ToMeSpeed.execute(Model(), "fast", 1.0).args
     (around_run,) = [found for kind in patched.wrappers.values() for found in kind]
 
     def run() -> str:
-        speed.patch_speed.report.merged_calls += 4
-        speed.patch_speed.report.record(1, (32, 32), "block", 512, channels=320)
+        patcher.patch_speed.report.merged_calls += 4
+        patcher.patch_speed.report.record(1, (32, 32), "block", 512, channels=320)
         return "latent"
 
     assert around_run(run) == "latent"
-    speed.patch_speed.on_end(speed.patch_speed.report)
-    told = sent[-1][0].splitlines()
-    assert told[0].startswith("This run: ") and "s a model call" in told[0]
-    assert told[1:3] == [
-        "Merged in 4 of 4 calls of the model.",
-        "Level 1 (5 blocks), 1024 tokens: block on 512 (-50%), 56% of their work saved",
+    patcher.patch_speed.on_end(patcher.patch_speed.report)
+    first, *others = sent[-1][0].splitlines()
+    assert first.startswith("This run took ") and "s a model call" in first
+    assert others[:2] == [
+        "Merged tokens in 4 of 4 model calls.",
+        "Level 1 (5 blocks), 1024 tokens: block ran on 512. This saves 56% of their work.",
     ]
 
 
@@ -116,9 +110,9 @@ def test_a_workflow_that_was_saved_with_the_guard_on_still_runs_and_says_that_it
 ):
     assert speed.ToMeSpeedAdvanced.validate_inputs(**saved) is True
     _, text = speed.ToMeSpeedAdvanced.execute(Model(), ratio=0.25, **saved).args
-    assert speed.patch_speed.config == SpeedConfig(ratio=0.25)
+    assert patcher.patch_speed.config == SpeedConfig(ratio=0.25)
     assert text.splitlines()[1:] == [f"Note: {GUARD_GONE}."]
-    speed.patch_speed.on_end(speed.patch_speed.report)
+    patcher.patch_speed.on_end(patcher.patch_speed.report)
     assert sent[-1][0].splitlines()[-1] == f"Note: {GUARD_GONE}."
 
 
@@ -126,7 +120,7 @@ def test_a_workflow_that_was_saved_with_the_guard_on_still_runs_and_says_that_it
 def test_a_workflow_that_was_saved_with_the_guard_off_is_what_it_was(speed: Any, saved: Any):
     assert speed.ToMeSpeedAdvanced.validate_inputs(**saved) is True
     _, text = speed.ToMeSpeedAdvanced.execute(Model(), **saved).args
-    assert speed.patch_speed.config == SpeedConfig() and "Note" not in text
+    assert patcher.patch_speed.config == SpeedConfig() and "Note" not in text
 
 
 @pytest.mark.parametrize("metric", ["first_block", "stem"])
@@ -136,7 +130,7 @@ def test_a_workflow_that_was_saved_with_a_metric_that_is_gone_runs_with_the_defa
     saved = {"metric": metric, "min_tokens": True}
     assert speed.ToMeSpeedAdvanced.validate_inputs(**saved) is True
     _, text = speed.ToMeSpeedAdvanced.execute(Model(), **saved).args
-    assert speed.patch_speed.config == SpeedConfig()
+    assert patcher.patch_speed.config == SpeedConfig()
     assert text.splitlines()[1:] == [f"Note: {GUARD_GONE}.", f"Note: metric {metric} {METRIC_GONE}."]
 
 
@@ -149,7 +143,7 @@ def test_what_is_gone_is_said_where_nothing_merges_as_well(speed: Any):
 
 def test_a_number_of_tokens_is_no_guard(speed: Any):
     _, text = speed.ToMeSpeedAdvanced.execute(Model(), min_tokens=256).args
-    assert speed.patch_speed.config == SpeedConfig(min_tokens=256) and "Note" not in text
+    assert patcher.patch_speed.config == SpeedConfig(min_tokens=256) and "Note" not in text
 
 
 def test_the_last_knob_is_where_the_guard_was_so_that_saved_values_keep_their_places(speed: Any):
@@ -158,14 +152,14 @@ def test_the_last_knob_is_where_the_guard_was_so_that_saved_values_keep_their_pl
 
 
 @pytest.mark.parametrize("arguments", [("off", 1.0), ("fast", 0.0)])
-def test_off_says_so_and_tells_the_time_of_a_run_to_compare_with(speed: Any, sent: Any, arguments: Any):
+def test_off_says_so_and_shows_the_time_of_a_run_to_compare_with(speed: Any, sent: Any, arguments: Any):
     on, _ = speed.ToMeSpeed.execute(Model(), "fast", 1.0).args
     patched, text = speed.ToMeSpeed.execute(on, *arguments).args
     assert patched is not on and text == "Off: the model stays untouched."
     (around_run,) = [found for kind in patched.wrappers.values() for found in kind]
     assert around_run(lambda: "latent") == "latent"
-    told = sent[-1][0].splitlines()
-    assert told[0].startswith("This run: ") and told[1:] == ["Off: the model stays untouched."]
+    first, *others = sent[-1][0].splitlines()
+    assert first.startswith("This run took ") and others == ["Off: the model stays untouched."]
 
 
 def test_a_second_node_watches_instead_of_the_first(speed: Any):
@@ -174,16 +168,17 @@ def test_a_second_node_watches_instead_of_the_first(speed: Any):
     assert [len(found) for found in second.wrappers.values()] == [1]
 
 
-def test_a_model_that_cannot_be_merged_comes_out_as_it_came_in(speed: Any, monkeypatch: pytest.MonkeyPatch, sent: Any):
+def test_a_model_that_cannot_be_merged_comes_out_as_it_came_in(speed: Any, monkeypatch: pytest.MonkeyPatch):
     def refuse(*_: Any, **__: Any) -> None:
         raise UnsupportedModelError("Flux is not yet supported")
 
-    monkeypatch.setattr(speed, "patch_speed", refuse)
+    monkeypatch.setattr(patcher, "patch_speed", refuse)
     model = Model()
-    given, text = speed.ToMeSpeed.execute(model, "fast", 1.0).args
+    answer = speed.ToMeSpeed.execute(model, "fast", 1.0)
+    given, text = answer.args
     assert given is model
     assert text == "The model passes through as it came: Flux is not yet supported"
-    assert sent[-1][0] == text
+    assert answer.ui == {"text": (text,)}
 
 
 def test_a_knob_by_wire_that_breaks_its_rule_costs_no_picture(speed: Any):
@@ -194,7 +189,7 @@ def test_a_knob_by_wire_that_breaks_its_rule_costs_no_picture(speed: Any):
 
 
 @pytest.mark.parametrize("name", ["ToMeSpeed", "ToMeSpeedAdvanced"])
-def test_equal_nodes_are_not_cached_as_one_so_that_each_tells_of_its_own_runs(speed: Any, name: str):
+def test_equal_nodes_are_not_cached_as_one_so_that_each_reports_its_own_runs(speed: Any, name: str):
     described = getattr(speed, name).define_schema()
     assert described.not_idempotent and [hidden.value for hidden in described.hidden] == ["UNIQUE_ID"]
 

@@ -104,8 +104,8 @@ def test_a_level_that_is_too_small_is_said_once_a_size():
     report = new_report(min_tokens=100)
     for grid in ((8, 8), (8, 8), (4, 8)):
         report.note_small(1, grid)
-    sentence = "level 1: {} tokens are fewer than min_tokens 100, nothing merges"
-    assert report.notes == [sentence.format(size) for size in ("8x8", "4x8")]
+    reason = "fewer than min_tokens 100, nothing merges; a larger image or a smaller min_tokens has an effect"
+    assert report.notes == [f"level 1: {size} tokens are {reason}" for size in ("8x8", "4x8")]
 
 
 IDLE = [
@@ -162,12 +162,14 @@ def test_neutral_settings_are_off_without_more_words():
 
 def test_before_a_run_it_says_where_and_how_much():
     assert new_report(levels=(1, 2)).expectation() == (
-        "Will merge 0.5 of attention at level 1 (5 of 20 blocks), level 2 (15 of 20 blocks)."
+        "Will merge 50% of the tokens in attention at level 1 (5 of 20 blocks), level 2 (15 of 20 blocks)."
     )
     assert new_report(start_percent=0.2).expectation().endswith("from 20% to 100% of the run.")
-    assert (
-        new_report(kv_downsample=2).expectation().startswith("Will merge 0.5 of attention, keys of every 2 x 2 tokens")
-    )
+    for settings, keys in (
+        ({"kv_downsample": 2}, "all keys but one of each 2 x 2"),
+        ({"kv_ratio": 0.75}, "75% in keys"),
+    ):
+        assert f"50% of the tokens in attention, {keys} at level 1" in new_report(**settings).expectation()
 
 
 def test_after_a_run_it_says_what_ran_on_how_many_tokens_and_what_that_saved():
@@ -177,8 +179,8 @@ def test_after_a_run_it_says_what_ran_on_how_many_tokens_and_what_that_saved():
     done.record(1, (64, 64), "keys", 2048, 320)
     saved = f"{done.levels[0].work_saved((64, 64)):.0%}"
     assert done.result().splitlines() == [
-        "Merged in 10 of 20 calls of the model.",
-        f"Level 1 (5 blocks), 4096 tokens: attention on 3072 (-25%), keys on 2048 (-50%), {saved} of their work saved",
+        "Merged tokens in 10 of 20 model calls.",
+        f"Level 1 (5 blocks), 4096 tokens: attention ran on 3072, keys on 2048. This saves {saved} of their work.",
     ]
     assert f"level 1, 64x64: {saved} of the blocks' operations saved" in str(done)
 
@@ -187,14 +189,16 @@ def test_a_size_at_which_nothing_merges_is_said():
     done = new_report()
     done.count(merged=True)
     done.record(1, (1, 9), "attention", 9, 16)
-    assert "Level 1 (5 blocks), 9 tokens: nothing to merge at this size" in done.result()
+    assert "Level 1 (5 blocks), 9 tokens: nothing to merge at this size." in done.result()
 
 
 def test_what_has_no_effect_is_said_before_and_after():
     idle = new_report(ratio=0.9)
     idle.untouched_calls = 4
     assert idle.expectation().splitlines()[1:] == [f"Note: {CAP}."]
-    assert idle.result().splitlines() == ["Nothing merged in 4 calls of the model.", f"Note: {CAP}."]
+    assert idle.result().splitlines() == ["Nothing merged in 4 model calls.", f"Note: {CAP}."]
+    idle.notes.clear()
+    assert idle.result() == "Nothing merged in 4 model calls. Try a larger image, more steps or a higher ratio."
 
 
 FORMS = [

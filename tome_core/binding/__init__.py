@@ -1,14 +1,17 @@
-"""Token Merging for Training-Free Semantic Binding (Hu et al. 2024): what a prompt says of a thing stays with it."""
+"""Token Merging for Training-Free Semantic Binding (Hu et al. 2024): the modifiers of a thing stay with it."""
 
-from .bound import BoundPrompt
-from .composite import Layout, RowGroup, bind_rows
-from .config import BindingConfig
-from .diffusers import BindingHandle, apply_binding
-from .diffusers_maps import MapRecorder, record_maps
-from .overlay import overlay
-from .parse import Group, Parse, Span
-from .phrases import phrases
-from .spacy_parser import PARSERS, choose_parser
+from typing import TYPE_CHECKING
+
+from ..lazy import importer
+
+if TYPE_CHECKING:
+    from .config import BindingConfig
+    from .doors.diffusers import BindingHandle, apply_binding
+    from .encoding import BoundPrompt
+    from .parsing.parse import Group, Parse, Span
+    from .parsing.phrases import phrases
+    from .parsing.spacy_parser import PARSERS, choose_parser
+    from .rows.composite import PromptRows, RowGroup, bind_rows
 
 __all__ = [
     "PARSERS",
@@ -16,15 +19,25 @@ __all__ = [
     "BindingHandle",
     "BoundPrompt",
     "Group",
-    "Layout",
-    "MapRecorder",
     "Parse",
+    "PromptRows",
     "RowGroup",
     "Span",
     "apply_binding",
     "bind_rows",
     "choose_parser",
-    "overlay",
     "phrases",
-    "record_maps",
 ]
+
+__getattr__ = importer(
+    __name__,
+    {
+        "config": ("BindingConfig",),
+        "doors.diffusers": ("BindingHandle", "apply_binding"),
+        "encoding": ("BoundPrompt",),
+        "parsing.parse": ("Group", "Parse", "Span"),
+        "parsing.phrases": ("phrases",),
+        "parsing.spacy_parser": ("PARSERS", "choose_parser"),
+        "rows.composite": ("PromptRows", "RowGroup", "bind_rows"),
+    },
+)

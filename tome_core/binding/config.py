@@ -5,10 +5,9 @@ from typing import Any
 
 from ..settings import Choice, Number, setting, settle
 
-NORMS = ("none", "noun", "mean")
+NORMS = ("none", "noun")
 REMOVALS = ("fill", "zero", "keep")
 ENDS = ("end", "position", "off")
-ORTHOGONAL = ("off", "gram_schmidt", "projection")
 
 
 def _number(default: float, most: float, help: str, unit: str) -> Any:
@@ -19,7 +18,7 @@ def _number(default: float, most: float, help: str, unit: str) -> Any:
 class BindingConfig:
     """Composite tokens and end-token substitution (Hu et al. 2024, sections 3.2 and 3.3). Neutral at `strength` 0.
 
-    The defaults are the paper's: a plain sum, removed rows, end tokens of the prompt without its attributes. They are
+    The defaults are the paper's: a plain sum, removed rows, end tokens of the prompt without modifiers. They are
     not yet verified on real weights. The authors' own code differs (weights 1.1 and 1.2, `removed` "zero", `ends`
     "position" or, for colours and textures, "off"). `settings.kinds` gives the kind of each field.
 
@@ -28,15 +27,15 @@ class BindingConfig:
     """
 
     strength: float = _number(
-        1.0, 1.0, "How far to go from the model's own rows to the bound ones. 0 is the untouched prompt.", "fraction"
+        1.0, 1.0, "How far to go from the model's own prompt, at 0, to the bound prompt, at 1.", "fraction"
     )
-    noun_weight: float = _number(1.0, 2.0, "How much a thing's own words count in its composite token.", "factor")
-    modifier_weight: float = _number(1.0, 2.0, "How much what is said of it counts in it.", "factor")
+    noun_weight: float = _number(1.0, 2.0, "Weight of a thing's own words in its composite token.", "factor")
+    modifier_weight: float = _number(1.0, 2.0, "Weight of its modifiers, such as its colour, in it.", "factor")
     norm: str = setting(
         "none",
         Choice(
             "Length of a composite token. none: as the sum has it, about twice a word's. noun: as the thing's own "
-            "word. mean: the mean of all its words.",
+            "word.",
             NORMS,
         ),
     )
@@ -51,17 +50,9 @@ class BindingConfig:
     ends: str = setting(
         "end",
         Choice(
-            "Take the end tokens from the prompt without attributes. end: beginning with its end. position: same "
-            "places.",
+            "Take the end tokens from the prompt without modifiers. end: beginning with its end. position: same "
+            "places. off: keep the prompt's own.",
             ENDS,
-        ),
-    )
-    orthogonal: str = setting(
-        "off",
-        Choice(
-            "Take out of each composite token what it shares with the earlier ones. gram_schmidt: until they are "
-            "orthogonal. projection: what it shares with each as it was.",
-            ORTHOGONAL,
         ),
     )
 

@@ -1,21 +1,36 @@
-"""Open a Stable Diffusion checkpoint of a known family, whichever form it has on the disk."""
+"""Open a Stable Diffusion checkpoint of a known family, from one file or a diffusers folder."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from .configuration import Configs, read_configs
-from .family import Family, detect_family
-from .folder import load_folder
-from .header import read_header
-from .original import load_original
-from .prediction import check_prediction_type, find_prediction_type
+from ..errors import CheckpointError, UnsupportedModelError
+from .completeness import check_part, empty_models
+from .configuration import Configs, is_xl, read_configs, text_encoders, tokenizer_of, tokenizers
+from .family import SUPPORTED, Family, check_prediction_type, detect_family, find_prediction_type
+from .header import PICKLES, read_header, refuse_pickle
+from .original import load_original, opening, pipeline_options
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+
+_TEXT_ENCODERS: Final = {
+    "StableDiffusionPipeline": ("text_encoder",),
+    "StableDiffusionXLPipeline": ("text_encoder", "text_encoder_2"),
+}
+_OLD_NAMES: Final = {
+    "text_model.": "",  # around a text encoder
+    ".query.": ".to_q.",  # an autoencoder's attention
+    ".key.": ".to_k.",
+    ".value.": ".to_v.",
+    ".proj_attn.": ".to_out.0.",
+}
+_HALF: Final = "fp16"  # the one variant that is published widely
 
 
 def load_pipeline(
@@ -37,7 +52,7 @@ def load_pipeline(
     check_prediction_type(prediction_type)
     path = Path(path)
     if path.is_dir():
-        return load_folder(path, dtype=dtype, device=device, prediction_type=prediction_type)
+        return _load_folder(path, dtype=dtype, device=device, prediction_type=prediction_type)
     header = read_header(path)
     family = detect_family(header)
     predicts = prediction_type or find_prediction_type(header, family)
@@ -49,3 +64,94 @@ def _predicting(configs: Configs, family: Family, prediction_type: str) -> Confi
     if family == "sd2" and prediction_type == "v_prediction":  # published for 768 pixels, which is 96 in the latent
         return {**configs, "scheduler": scheduler, "unet": {**configs["unet"], "sample_size": 96}}
     return {**configs, "scheduler": scheduler}
+
+
+def _load_folder(path: Path, *, dtype: torch.dtype, device: str | torch.device, prediction_type: str | None) -> Any:
+    """Return the pipeline of a diffusers folder of safetensors weights, the fp16 variant where there is no other.
+
+    Tokenizers that the folder lacks come from the shipped vocabulary; its safety checker is not opened.
+    """
+    class_name = _pipeline_class(path)
+    parts = ("unet", "vae", *_TEXT_ENCODERS[class_name])
+    configs = {part: _read_json(path / part / "config.json") for part in parts}
+    _check_unet(path, configs["unet"])
+    files = {part: _weight_files(path / part) for part in parts}
+    with opening(path):
+        _check_weights(path, files, configs)
+        pipeline = _open(path, class_name, configs, torch_dtype=dtype, variant=_variant(files)).to(device)
+        if prediction_type is not None:
+            config = {**pipeline.scheduler.config, "prediction_type": prediction_type}
+            pipeline.scheduler = type(pipeline.scheduler).from_config(config)
+    return pipeline
+
+
+def _open(path: Path, class_name: str, configs: Configs, **options: Any) -> Any:
+    import diffusers
+
+    lacking = {name: configs[name] for name in text_encoders(configs) if not (path / tokenizer_of(name)).is_dir()}
+    options |= pipeline_options(is_xl(configs))
+    return getattr(diffusers, class_name).from_pretrained(
+        str(path), use_safetensors=True, **tokenizers(lacking), **options
+    )
+
+
+def _pipeline_class(path: Path) -> str:
+    index = path / "model_index.json"
+    if not index.is_file():
+        raise CheckpointError(f"{path} is no diffusers folder (no model_index.json); name it or a .safetensors file")
+    class_name = _read_json(index).get("_class_name")
+    if class_name not in _TEXT_ENCODERS:
+        raise UnsupportedModelError(f"{path} is a {class_name}; {SUPPORTED}")
+    return class_name
+
+
+def _check_unet(path: Path, config: dict[str, Any]) -> None:
+    class_name, channels = config.get("_class_name", "UNet2DConditionModel"), config.get("in_channels", 4)
+    if class_name != "UNet2DConditionModel" or channels != 4:
+        raise UnsupportedModelError(f"{path} has a {class_name} with {channels} input channels; {SUPPORTED}")
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Return the weight files of one component: the plain ones, else the fp16 variant."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        for pickle in sorted(file for file in folder.glob("*") if file.suffix in PICKLES):
+            refuse_pickle(pickle)
+        raise CheckpointError(f"{folder} holds no weights (*.safetensors)")
+    return [file for file in files if not _is_half(file)] or files
+
+
+def _is_half(file: Path) -> bool:
+    return f".{_HALF}" in file.name
+
+
+def _variant(files: Mapping[str, list[Path]]) -> str | None:
+    return _HALF if any(_is_half(file) for part in files.values() for file in part) else None
+
+
+def _check_weights(path: Path, files: Mapping[str, list[Path]], configs: Configs) -> None:
+    """Look for every weight in the headers: where one is missing, the libraries would make it up at random."""
+    empty = empty_models(configs)
+    for part, part_files in files.items():
+        found = {_today(name): shape for file in part_files for name, shape in read_header(file).shapes.items()}
+        needed = {_today(name): tuple(weight.shape) for name, weight in empty[part].state_dict().items()}
+        check_part(path / part, part, needed, found)
+
+
+def _today(name: str) -> str:
+    """Return a weight's name in this release, which reads the names that older ones wrote."""
+    for old, new in _OLD_NAMES.items():
+        name = name.replace(old, new)
+    return name
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is no readable JSON file ({error})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} must hold a JSON object, got a {type(content).__name__}")
+    return content

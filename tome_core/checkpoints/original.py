@@ -1,19 +1,23 @@
-"""Open a checkpoint in Stable Diffusion's original key layout, given the configurations that it leaves out."""
+"""Open and write checkpoints in Stable Diffusion's original key layout; configurations come from elsewhere."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from torch import Tensor
 
+from ..errors import CheckpointError
 from .completeness import check_complete
 from .configuration import Configs, is_xl, text_encoders, tokenizer_of, tokenizers
 from .header import Header, read_header
-from .opening import opening
+from .layout import clip_names, unet_names, vae_names
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
@@ -46,6 +50,57 @@ def load_original(
     with opening(header.path):
         check_complete(header, configs)
         return _convert(header, configs, dtype).to(device)
+
+
+def to_original_layout(
+    unet: Any, vae: Any, text_encoder: Any, *, dtype: torch.dtype | None = None
+) -> dict[str, Tensor]:
+    """Return original name -> weight on the CPU, in `dtype` or as it is, ready for `safetensors.torch.save_file`.
+
+    unet: a `UNet2DConditionModel`; vae: an `AutoencoderKL`; text_encoder: a `CLIPTextModel`; of any width.
+    The weights share no memory with the models. `load_original` is the way back.
+    """
+    names = {
+        **_originals(unet, unet_names(unet.state_dict(), unet.config.layers_per_block)),
+        **_originals(vae, vae_names(vae.state_dict(), len(vae.config.block_out_channels))),
+        **_originals(text_encoder, clip_names(text_encoder.state_dict())),
+    }
+    return {name: _as_original(name, weight).to("cpu", dtype, copy=True).contiguous() for name, weight in names.items()}
+
+
+@contextmanager
+def opening(path: Path) -> Iterator[None]:
+    """Hold back the libraries' warnings inside the block, and raise what they raise as a `CheckpointError` of one line.
+
+    Progress bars stay. What a user must know of a checkpoint is checked here, before the libraries see it.
+    """
+    with quiet_libraries():
+        try:
+            yield
+        except CheckpointError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path} cannot be opened by diffusers: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Silence the warnings of diffusers and transformers inside the block, then set their levels back.
+
+    Opening a sound checkpoint makes them warn about types to keep (an empty list), image processors that are never
+    used, and weights that old releases left in the file.
+    """
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    with ExitStack() as undo:
+        for library in (diffusers_logging, transformers_logging):
+            undo.callback(library.set_verbosity, library.get_verbosity())
+            library.set_verbosity_error()
+        undo.enter_context(warnings.catch_warnings())
+        # Older releases know the argument by no other name.
+        warnings.filterwarnings("ignore", message="`torch_dtype` is deprecated", category=FutureWarning)
+        yield
 
 
 def pipeline_options(xl: bool) -> dict[str, Any]:
@@ -94,3 +149,13 @@ def _write_configs(folder: Path, configs: Configs, pipeline_class: type, schedul
     index["scheduler"] = ("diffusers", scheduler_class.__name__)
     index["_class_name"] = pipeline_class.__name__
     (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def _originals(model: Any, names: dict[str, str]) -> dict[str, Tensor]:
+    return {names[name]: weight.detach() for name, weight in model.state_dict().items()}
+
+
+def _as_original(name: str, weight: Tensor) -> Tensor:
+    """The original autoencoder's attention is made of 1x1 convolutions, diffusers' of matrices."""
+    is_vae_attention = ".mid.attn_1." in name and weight.ndim == 2
+    return weight[:, :, None, None] if is_vae_attention else weight

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Callable
 
-from ..checkpoints.prediction import PREDICTION_TYPES
+from ..checkpoints.family import PREDICTION_TYPES
 from ..demo import DEMO_GUIDANCE
 from ..speed.config import MAX_SEED
 from .console import Parser
@@ -15,19 +15,19 @@ from .models import DEMO
 LEAST_SIDE, MOST_SIDE = 64, 8192
 
 
-def add_request(parser: Parser, *, negative: str = "what not to draw") -> None:
+def add_request(parser: Parser, *, negative: str = "what to avoid in the picture") -> None:
     """Add the prompt, the model and what `sampling.new_request` reads; `negative` is the help of --negative-prompt."""
     parser.add_argument("prompt", metavar="PROMPT", help="what to draw")
-    parser.add_argument("--model", default=DEMO, metavar="PATH", help="checkpoint or folder; default the demo model")
+    parser.add_argument("--model", default=DEMO, metavar="PATH", help="checkpoint or folder; default: the demo model")
     parser.add_argument(
-        "--prediction-type", choices=PREDICTION_TYPES, help="what a checkpoint predicts; default what it says itself"
+        "--prediction-type", choices=PREDICTION_TYPES, help="what the checkpoint predicts; default what its file says"
     )
     parser.add_argument("--negative-prompt", default="", metavar="TEXT", help=negative)
     parser.add_argument(
         "--guidance",
         type=number(0, 100),
         metavar="SCALE",
-        help=f"how strongly the prompt rules; default {DEMO_GUIDANCE:g} for the demo model, diffusers' own for others",
+        help=f"how closely to follow the prompt; default {DEMO_GUIDANCE:g} for the demo model, else diffusers' own",
     )
     add_sampling(parser, steps=20)
 
@@ -39,13 +39,17 @@ def add_sampling(parser: Parser, *, steps: int) -> None:
         "--steps", type=whole(1, 1000), default=steps, metavar="N", help="sampling steps, default %(default)s"
     )
     group.add_argument(
-        "--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="noise to start from, default %(default)s"
+        "--seed",
+        type=whole(0, MAX_SEED),
+        default=0,
+        metavar="N",
+        help="picks the starting noise, default %(default)s",
     )
     group.add_argument(
         "--size",
         type=size,
         metavar="PX",
-        help=f"side in pixels or WIDTHxHEIGHT, {_SIZE_RULE}; default what the model was made for",
+        help=f"side in pixels or WIDTHxHEIGHT, {_SIZE_RULE}; default the size that the model was made for",
     )
 
 

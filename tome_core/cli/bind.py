@@ -1,4 +1,4 @@
-"""`tome bind PROMPT`: what it says of which thing, the picture with that bound beside the untouched one, and maps."""
+"""`tome bind PROMPT`: the usual picture, the picture with each thing bound to its attributes, and attention maps."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -7,28 +7,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from ..attention_maps import record_maps
 from ..bench.clock import Clock
-from ..binding import PARSERS, BindingConfig, BoundPrompt, Parse, apply_binding, choose_parser, record_maps
-from ..errors import UserError
+from ..binding import PARSERS, BindingConfig, BoundPrompt, Parse, apply_binding, choose_parser
+from ..errors import UserError, as_user_error
 from ..speed import SpeedConfig, SpeedHandle
 from .arguments import add_device, add_request
-from .bind_files import Pair, Version, tell_overlap, write_pair
+from .bind_files import Pair, Version, overlap_line, write_pair
 from .console import DONE, INTERRUPTED, Parser, complain, note, progress
 from .files import check_folder
 from .libraries import quiet_diffusers
 from .machine import choose_device, choose_dtype
-from .models import open_pipeline, warn_of_length
+from .models import one_thread, open_pipeline, warn_of_length
 from .sampling import Request, draw, new_request, warn_of_demo
 from .settings import add_binding_settings, add_settings, merge, new_binding_config, new_config
 
 DESCRIPTION: Final = """\
-Find what a prompt says of which thing, and draw it twice from the same noise: untouched, and with each thing and what
-is said of it as one token (Hu et al. 2024). Leaves three files in a folder: pictures.png, the two side by side;
-maps.png, where each thing draws attention in both; and maps.json, the same in numbers.
+Draw a prompt twice from the same noise: as usual, and with each thing and its attributes bound into one token, so that
+a red circle stays red (Hu et al. 2024). Writes three files into a folder: pictures.png, the two side by side; maps.png,
+where the model looks for each thing; and maps.json, the same in numbers.
 
-A group is found by rules, or marked in the prompt, ~a red cat in a hat~, with ^ before the thing where the rules would
-take another: ~a ^cat in a red box~. Or --groups names them apart from the prompt. On the demo model you see how binding
-works, not what it is worth: that is for a real checkpoint to show."""
+A thing and its attributes are a group. Rules find the groups in the prompt. You can mark one yourself: ~a red cat in a
+hat~, with ^ before the thing if the rules would choose another word: ~a ^cat in a red box~. Or list them with --groups.
+The demo model shows how binding works; to see how much it helps, use your own checkpoint."""
 EXAMPLES: Final = """\
 examples:
   tome bind "a red circle and a blue square"
@@ -40,12 +41,15 @@ _SPEED: Final = ("ratio", "levels", "parts")
 
 def add_arguments(parser: Parser) -> None:
     """Add the prompt and everything that can be chosen beside it."""
-    add_request(parser, negative="what not to draw; it is never bound")
+    add_request(parser, negative="what to avoid in the picture; it is never bound")
     parser.add_argument("--groups", default="", metavar="LIST", help='"thing: words, words; thing: words"')
     parser.add_argument(
-        "--parser", choices=PARSERS, default="rules", help="what finds groups: rules, or spaCy if it is installed"
+        "--parser",
+        choices=PARSERS,
+        default="rules",
+        help="finds the groups: rules, or spaCy if it is installed",
     )
-    parser.add_argument("--parse", action="store_true", help="tell what is said of which thing, and draw nothing")
+    parser.add_argument("--parse", action="store_true", help="print the groups of the prompt, and draw nothing")
     parser.add_argument("--out", type=Path, default=Path("tome-bind"), metavar="FOLDER", help="default ./%(default)s")
     add_binding_settings(parser)
     add_settings(parser, _SPEED)
@@ -53,14 +57,12 @@ def add_arguments(parser: Parser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Read the prompt, draw it twice, write and tell."""
+    """Read the prompt, draw it twice, write the files and print the result."""
     config = new_binding_config(arguments)
     speed = new_config({name: getattr(arguments, name) for name in _SPEED} | {"ratio": arguments.ratio or 0.0})
     parser = _choose_parser(arguments)
-    try:
+    with as_user_error():
         parse = parser(arguments.prompt)
-    except ValueError as error:
-        raise UserError(str(error)) from error
     if arguments.parse:
         print(parse)
         return DONE
@@ -70,7 +72,7 @@ def execute(arguments: argparse.Namespace) -> int:
     check_folder(arguments.out)
     warn_of_demo(arguments, parse.text)
     _warn(arguments, config, speed)
-    with quiet_diffusers():
+    with quiet_diffusers(), one_thread(arguments.model, device):
         dtype = choose_dtype(arguments.dtype, device)
         pipeline = open_pipeline(arguments.model, dtype=dtype, device=device, prediction_type=arguments.prediction_type)
         warn_of_length(pipeline, parse.text)
@@ -81,7 +83,7 @@ def execute(arguments: argparse.Namespace) -> int:
             versions = _draw(pipeline, arguments, request, (BindingConfig(strength=0), config), merging, bound)
     settings = {"model": Path(arguments.model).name, "binding": asdict(config), "speed": asdict(speed)}
     write_pair(arguments.out, Pair(request, arguments.seed, bound, versions, settings))
-    print(tell_overlap(bound.parse, versions))
+    print(overlap_line(bound.parse, versions))
     print(f"\nOpen {arguments.out / 'pictures.png'} and {arguments.out / 'maps.png'}")
     if len(versions) == 2:
         return DONE
@@ -90,19 +92,14 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _choose_parser(arguments: argparse.Namespace) -> Callable[[str], Parse]:
-    try:
+    with as_user_error():
         return partial(choose_parser(arguments.parser), listing=arguments.groups)
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 def _read(pipeline: Any, arguments: argparse.Namespace) -> BoundPrompt:
     """Return the rows of the groups; raise `UserError` for a group that the model does not read whole."""
-    with apply_binding(pipeline, parser=_choose_parser(arguments)) as handle:
-        try:
-            return handle.read(arguments.prompt)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+    with apply_binding(pipeline, parser=_choose_parser(arguments)) as handle, as_user_error():
+        return handle.read(arguments.prompt)
 
 
 def _warn(arguments: argparse.Namespace, config: BindingConfig, speed: SpeedConfig) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 from PIL import Image
 
 from .. import __version__
+from ..attention_maps import MapRecorder, entropy, overlap, overlay
 from ..bench.sheet import Heading, draw_sheet
-from ..binding import BoundPrompt, MapRecorder, Parse, overlay
-from ..binding.attention import entropy, overlap
+from ..binding import BoundPrompt, Parse
 from .files import write_json, write_png
 from .sampling import Drawn, Request
 
@@ -63,16 +63,16 @@ def write_pair(folder: Path, pair: Pair) -> None:
     write_json(folder / "maps.json", report)
 
 
-def tell_overlap(parse: Parse, versions: Sequence[Version]) -> str:
+def overlap_line(parse: Parse, versions: Sequence[Version]) -> str:
     """Return in one line how much the maps of two things lie on each other, where there are two."""
     if len(parse.groups) < 2:
         return "one group: there is no other one whose map could lie on its own"
-    told = []
+    means = []
     for version in versions:
         shared = overlap(version.recorder.mean()[0])
         pairs = shared[shared.new_ones(shared.shape).triu(1).bool()]
-        told.append(f"{version.name} {pairs.mean().item():.2f}")
-    return f"maps of two things lie on each other (0 apart, 1 the same): {', '.join(told)}"
+        means.append(f"{version.name} {pairs.mean().item():.2f}")
+    return f"maps of two things lie on each other (0 apart, 1 the same): {', '.join(means)}"
 
 
 def _headings(parse: Parse) -> list[Heading]:

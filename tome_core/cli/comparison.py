@@ -1,9 +1,14 @@
 """The same pictures under several settings, untouched first: drawn in turn, measured, and laid out on one sheet."""
 
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from itertools import cycle
+from queue import SimpleQueue
 from statistics import median
+from threading import Event, Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,17 +16,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..bench.clock import Clock
+from ..bench.clock import Clock, Seconds
 from ..bench.sheet import Heading, draw_sheet
 from ..bench.table import table
 from ..metrics import psnr, relative_deviation
 from ..speed import SpeedConfig, SpeedReport
 from .console import DONE, INTERRUPTED, complain, progress
+from .models import copy_pipeline
 from .presets import UNTOUCHED
 from .sampling import Drawn, Request, draw
 from .settings import merge
 
 Row = tuple[Request, int]  # what to draw, and its seed
+Cell = tuple[SpeedConfig, Request, int]
 
 
 class LevelTokens(NamedTuple):
@@ -39,7 +46,7 @@ class LevelTokens(NamedTuple):
         return cls(before, after, keys if keys < kept.get("attention", before) else None)
 
     @property
-    def keys_told(self) -> str:
+    def keys_text(self) -> str:
         """Such as ", 256 keys"; empty where keys are as many as what asks them."""
         return "" if self.keys is None else f", {self.keys} keys"
 
@@ -142,13 +149,13 @@ class Comparison:
         lines = [
             (f"level {level}: " if len(tokens) > 1 else "")
             + (f"{found.after} of " if found.after < found.before else "")
-            + f"{found.before} tokens{found.keys_told}"
+            + f"{found.before} tokens{found.keys_text}"
             for level, found in tokens.items()
         ]
         return (*lines, f"{self.seconds(column):.2f} {self.clock.unit} a picture")
 
     def _tokens(self, column: Column) -> dict[int, LevelTokens]:
-        """Return a column's tokens; an untouched model tells none, so there the other columns say what it has."""
+        """Return a column's tokens; an untouched model reports none, so the others say what it has."""
         if not column.config.is_neutral:
             return column.tokens
         met = {level: found.before for other in self.columns for level, found in other.tokens.items()}
@@ -158,7 +165,7 @@ class Comparison:
 def _cell(tokens: LevelTokens) -> str:
     """Return such as "1024 -> 512, 256 keys"."""
     merged = f" -> {tokens.after}" if tokens.after < tokens.before else ""
-    return f"{tokens.before}{merged}{tokens.keys_told}"
+    return f"{tokens.before}{merged}{tokens.keys_text}"
 
 
 def name_of(config: SpeedConfig) -> str:
@@ -170,31 +177,78 @@ def name_of(config: SpeedConfig) -> str:
     return f"keys by {config.kv_downsample}" if config.kv_ratio is None else f"key ratio {config.kv_ratio:g}"
 
 
-def compare(pipeline: Any, configs: Sequence[tuple[str, SpeedConfig]], rows: Sequence[Row], clock: Clock) -> Comparison:
-    """Draw every row untouched and under every named config, in turn, so that all share whatever the machine does.
+def compare(
+    pipeline: Any, configs: Sequence[tuple[str, SpeedConfig]], rows: Sequence[Row], threads: int = 1
+) -> Comparison:
+    """Draw every row untouched and under every named config, row by row; `threads` pictures at a time.
 
     An interrupt ends the drawing and keeps the whole rows; before the first of them is whole it is raised. Raises
     `UserError` for a config that the model does not take, before any picture.
     """
     columns = [_new_column(pipeline, name, config) for name, config in ((UNTOUCHED, SpeedConfig(ratio=0.0)), *configs)]
-    first, seed = rows[0]
-    with progress(1 + sum(request.steps for request, _ in rows) * len(columns), "drawing") as bar:
-        draw(pipeline, first.shortened(), [seed], clock, bar.update)  # first calls are slow
+    cells = [(column.config, request, seed) for request, seed in rows for column in columns]
+    clock = Clock(pipeline.device) if threads == 1 else _ThreadClock(pipeline.device)
+    with progress(1 + sum(request.steps for _, request, _ in cells), "drawing") as bar:
+        draw(pipeline, rows[0][0].shortened(), [rows[0][1]], clock, bar.update)  # first calls are slow
+        cells_drawn = _draw_cells(pipeline, cells, clock, bar.update, threads)
         try:
-            for request, seed in rows:
-                row = [_draw_cell(pipeline, column.config, request, seed, clock, bar.update) for column in columns]
-                for column, (drawn, report) in zip(columns, row, strict=True):
-                    column.drawn.append(drawn)
-                    column.report = report
+            for column, (drawn, report) in zip(cycle(columns), cells_drawn, strict=False):
+                column.drawn.append(drawn)
+                column.report = report
         except KeyboardInterrupt:
             if not columns[-1].drawn:
                 raise
+    whole = len(columns[-1].drawn)
+    for column in columns:
+        del column.drawn[whole:]
     return Comparison(columns, clock, len(rows))
 
 
-def _draw_cell(
-    pipeline: Any, config: SpeedConfig, request: Request, seed: int, clock: Clock, on_step: Callable[[], object]
-) -> tuple[Drawn, SpeedReport]:
+class _ThreadClock(Clock):
+    """The clock of one thread among several: on a CPU, the processor time of the thread that reads it."""
+
+    def __call__(self) -> Seconds:
+        return super().__call__()._replace(processor=time.thread_time())
+
+
+def _draw_cells(
+    pipeline: Any, cells: Sequence[Cell], clock: Clock, on_step: Callable[[], object], threads: int
+) -> Iterator[tuple[Drawn, SpeedReport]]:
+    """Yield each cell's picture and report in their order, each of several threads with a denoiser of its own."""
+    if threads == 1:
+        yield from (_draw_cell(pipeline, cell, clock, on_step) for cell in cells)
+        return
+    copies: SimpleQueue[Any] = SimpleQueue()
+    for _ in range(min(threads, len(cells))):
+        copies.put(copy_pipeline(pipeline))
+    stopped, counting = Event(), Lock()
+
+    def count_step() -> None:
+        if stopped.is_set():
+            raise CancelledError
+        with counting:
+            on_step()
+
+    def draw_one(cell: Cell) -> tuple[Drawn, SpeedReport]:
+        own = copies.get()
+        try:
+            return _draw_cell(own, cell, clock, count_step)
+        finally:
+            copies.put(own)
+
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        for future in [pool.submit(draw_one, cell) for cell in cells]:
+            while not wait([future], timeout=0.2).done:  # without a timeout Windows would not hear Ctrl-C
+                pass
+            yield future.result()
+    finally:
+        stopped.set()
+        pool.shutdown(cancel_futures=True)  # waits for the step that each thread is in
+
+
+def _draw_cell(pipeline: Any, cell: Cell, clock: Clock, on_step: Callable[[], object]) -> tuple[Drawn, SpeedReport]:
+    config, request, seed = cell
     with merge(pipeline, config) as handle:
         return draw(pipeline, request, [seed], clock, on_step), handle.report
 

@@ -1,4 +1,4 @@
-"""How the terminal is spoken to: notes and errors in one line each on stderr, results on stdout, libraries silent."""
+"""Notes and errors, each one line on stderr; progress; results go to stdout."""
 
 import argparse
 import logging
@@ -26,17 +26,20 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
-        told = re.sub(r"^argument (\S+): (?=must )", r"\1 ", message)
-        raise UserError(f"{told} (see {self.prog} --help)")
+        message = re.sub(r"^argument (\S+): (?=must )", r"\1 ", message)
+        if found := re.fullmatch(r"argument (\S+): invalid choice: (.+?) \(choose from (.+)\)", message):
+            name, value, choices = found.groups()
+            message = f"{name} must be one of {choices.replace(chr(39), '')}, got {value}"
+        raise UserError(f"{message} (see {self.prog} --help)")
 
 
 def note(sentence: str) -> None:
-    """Tell the user something worth knowing, in one line that leaves a progress bar whole."""
+    """Print something worth knowing, in one line that does not disturb a progress bar."""
     _write_line("note", sentence)
 
 
 def complain(sentence: str) -> None:
-    """Tell the user why nothing came of it, in one line."""
+    """Print why the command failed, in one line."""
     _write_line("error", sentence)
 
 
@@ -48,7 +51,7 @@ def progress(total: int, what: str) -> "tqdm[NoReturn]":
 
 
 def waiting(what: str) -> "tqdm[NoReturn]":
-    """Return a line to show, with `with`, while something is under way that cannot count its steps."""
+    """Return a line to show, with `with`, during work that cannot count its steps."""
     return tqdm(total=1, desc=what, bar_format="{desc} ...", leave=False, disable=None)
 
 
@@ -65,7 +68,7 @@ class _Lines(tqdm):
 
 
 @contextmanager
-def own_voice() -> Iterator[None]:
+def warnings_as_notes() -> Iterator[None]:
     """Inside the block, this package's warnings and log records are notes, once each; other warnings are silent."""
     logger, handler = logging.getLogger(_PACKAGE), _NoteHandler()
     logger.addHandler(handler)
@@ -73,25 +76,25 @@ def own_voice() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.filterwarnings("always", category=UserWarning, module=rf"{_PACKAGE}(\.|$)")
-            warnings.showwarning = lambda message, *_, **__: handler.tell(str(message))
+            warnings.showwarning = lambda message, *_, **__: handler.note_once(str(message))
             yield
     finally:
         logger.removeHandler(handler)
 
 
 class _NoteHandler(logging.Handler):
-    """Tells each sentence once."""
+    """Prints each sentence once."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._told: set[str] = set()
+        self._noted: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.tell(record.getMessage())
+        self.note_once(record.getMessage())
 
-    def tell(self, sentence: str) -> None:
-        if sentence not in self._told:
-            self._told.add(sentence)
+    def note_once(self, sentence: str) -> None:
+        if sentence not in self._noted:
+            self._noted.add(sentence)
             note(sentence)
 
 

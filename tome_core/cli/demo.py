@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 
 from .. import __version__
-from ..bench.clock import Clock, describe
+from ..bench.clock import describe
 from ..demo import DEMO_GUIDANCE, DEMO_PROMPTS, untaught_words
 from ..errors import UserError
 from ..presets import SPEED_PRESETS
@@ -19,15 +19,15 @@ from .console import Parser
 from .files import check_folder, write_json, write_png
 from .libraries import quiet_diffusers
 from .machine import choose_device
-from .models import DEMO, default_size, open_pipeline, warn_of_words
+from .models import DEMO, default_size, one_thread, open_pipeline, pictures_at_once, warn_of_words
 from .presets import Choice, add_preset
 from .sampling import Request
 from .settings import add_settings
 
 DESCRIPTION: Final = """\
-Draw a sheet of pictures with the small model that comes with this package: one row a prompt, first untouched,
-then with merged tokens by each preset. Takes about a minute on two processor cores, and leaves two files in a folder:
-grid.png to look at, and report.json with every figure."""
+Draw a sheet of pictures with the small model of this package. Each row is a prompt: first without merging, then with
+each preset. Takes less than a minute on two processor cores, and writes two files into
+a folder: grid.png to look at, and report.json with all figures."""
 EXAMPLES: Final = """\
 examples:
   tome demo
@@ -59,17 +59,17 @@ def add_arguments(parser: Parser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Draw the sheet, write it and its report, and tell what is on it."""
+    """Draw the sheet, write it and its report, and print its figures."""
     configs = _configs(arguments)
     device = choose_device(arguments.device)
     check_folder(arguments.out)
     warn_of_words(arguments.prompts)
-    with quiet_diffusers():
+    with quiet_diffusers(), one_thread(DEMO, device):
         pipeline = open_pipeline(DEMO, dtype=torch.float32, device=device)
         width, height = arguments.size or default_size(pipeline.unet)
         request = Request("", arguments.steps, width, height, DEMO_GUIDANCE)
         rows = [(replace(request, prompt=prompt), arguments.seed) for prompt in arguments.prompts]
-        comparison = compare(pipeline, configs, rows, Clock(device))
+        comparison = compare(pipeline, configs, rows, pictures_at_once(DEMO, device))
     _write(comparison, request, arguments, describe(device))
     print("\n".join([comparison.table(), *(f"note: {sentence}" for sentence in comparison.notes())]))
     print(f"\nOpen {arguments.out / 'grid.png'}")

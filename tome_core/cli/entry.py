@@ -1,41 +1,29 @@
-"""From words in a terminal to one command, and from whatever comes of it to an exit code.
+"""From words in a terminal to one command, and from its outcome to an exit code.
 
 A command is a module with `DESCRIPTION`, `EXAMPLES`, `add_arguments(parser)` and `execute(arguments)`. It is imported
-when it is asked for, torch and diffusers with it, so that `tome --help` answers at once.
+only when its word is given, torch and diffusers with it, so that `tome --help` answers at once.
 """
 
+import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from io import TextIOWrapper
-from types import ModuleType
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from .. import __version__
 from ..errors import CheckpointError, UnsupportedModelError, UserError
-from .console import DONE, INTERRUPTED, MISTAKE, Parser, complain, own_voice
+from .console import DONE, INTERRUPTED, MISTAKE, Parser, complain, warnings_as_notes
 
-
-@dataclass(frozen=True)
-class Command:
-    """The words that ask for a command, the module that is it, and one line for the overview."""
-
-    name: str
-    module: str
-    summary: str
-
-
-COMMANDS: Final = (
-    Command("demo", ".demo", "a sheet of pictures, untouched and merged side by side; needs nothing but this package"),
-    Command("generate", ".generate", "a picture from a prompt, with your own checkpoint or the demo model"),
-    Command(
-        "bind", ".bind", "what a prompt says of which thing, and the picture with that bound, beside the untouched one"
-    ),
-    Command("bench speed", ".bench.speed", "what merging is worth on this machine, beside tomesd, in one run"),
-    Command("bench quality", ".bench.quality", "what merging does to pictures, judged and measured on the demo model"),
-    Command("bench binding", ".bench.binding", "what binding does to pictures: judged on the demo model, or on yours"),
-)
+COMMANDS: Final[Mapping[str, str]] = {
+    "demo": "draw sample pictures, with and without merging; works without a checkpoint",
+    "generate": "draw a picture from a prompt, with your own checkpoint or the demo model",
+    "bind": "draw a picture in which each thing keeps its own attributes, beside the usual one",
+    "bench": "measure speed, picture quality or binding on this machine",
+    "bench speed": "how much faster merging makes this machine, beside tomesd",
+    "bench quality": "what merging does to pictures, on the demo model",
+    "bench binding": "what binding does to pictures, on the demo model or on yours",
+}
 _EXAMPLES: Final = """\
 start here:
   tome demo
@@ -44,8 +32,8 @@ start here:
   tome bind "a red circle and a blue square"
   tome bench speed --model model.safetensors
 
-Each command tells more: tome generate --help
-Exit codes: 0 done, 2 something to put right (one line says what), 130 interrupted."""
+For more about a command: tome generate --help
+Exit codes: 0 done, 2 a mistake that you can correct (one line names it), 130 interrupted."""
 
 
 def run() -> NoReturn:
@@ -61,14 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     argv: the words after `tome`; None takes them from the process.
 
-    0: done. 2: a user's mistake, told in one line on stderr, nothing written. 130: interrupted; what
-    was done is kept where it is of use alone. Anything else that goes
-    wrong is a defect of ours and raises.
+    0: done. 2: a user's mistake, in one line on stderr; nothing is written. 130: interrupted; finished pictures are
+    kept where they are of use. Any other failure is a defect of this package and raises.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        with own_voice():
-            return _dispatch(words)
+        with warnings_as_notes():
+            arguments = parse(argv)
+            return arguments.execute(arguments)
     except SystemExit as leaving:  # argparse, after --help and --version
         return leaving.code if isinstance(leaving.code, int) else DONE
     except (UserError, CheckpointError, UnsupportedModelError) as error:
@@ -84,35 +71,52 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _dispatch(words: list[str]) -> int:
-    for command in COMMANDS:
-        length = len(command.name.split())
-        if " ".join(words[:length]) == command.name:
-            return _execute(command, words[length:])
-    parser = _overview()
-    _, unknown = parser.parse_known_args(words)
-    if words:
-        known = ", ".join(command.name for command in COMMANDS)
-        raise UserError(f"there is no command {' '.join(unknown or words)!r}; commands are {known}")
-    parser.print_help()
-    return DONE
+def parse(words: Sequence[str] | None) -> argparse.Namespace:
+    """Return the arguments of a command's words, and as `execute` the function that runs them.
+
+    Raises `UserError` for words that are no command.
+    """
+    return _parser().parse_args(words)
 
 
-def _execute(command: Command, words: list[str]) -> int:
-    module: ModuleType = import_module(command.module, __package__)
-    parser = Parser(prog=f"tome {command.name}", description=module.DESCRIPTION, epilog=module.EXAMPLES)
-    module.add_arguments(parser)
-    return module.execute(parser.parse_args(words))
+class _LazyParser(Parser):
+    """The parser of a command; its module is imported when its word is given."""
+
+    def __init__(self, module: str = "", **settings: Any) -> None:
+        super().__init__(**settings)
+        self.set_defaults(execute=self._print_help)
+        self._module = module
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        if self._module:
+            module = import_module(self._module, __package__)
+            self.description, self.epilog = module.DESCRIPTION, module.EXAMPLES
+            module.add_arguments(self)
+            self.set_defaults(execute=module.execute)
+        arguments, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")  # argparse would name `tome` as the command
+        return arguments, unknown
+
+    def _print_help(self, _: argparse.Namespace) -> int:
+        self.print_help()
+        return DONE
 
 
-def _overview() -> Parser:
-    width = max(len(command.name) for command in COMMANDS)
-    listed = "\n".join(f"  tome {command.name:{width}}  {command.summary}" for command in COMMANDS)
-    parser = Parser(
-        prog="tome",
-        usage="tome COMMAND ...",
-        description=f"Token merging: Stable Diffusion with less work per picture.\n\ncommands:\n{listed}",
-        epilog=_EXAMPLES,
-    )
+def _parser() -> Parser:
+    """Return the parser of `tome`: one parser a command, and those of `bench` below it."""
+    parser = _LazyParser(prog="tome", description="Token merging: faster Stable Diffusion.", epilog=_EXAMPLES)
     parser.add_argument("--version", action="version", version=f"tome {__version__}")
+    groups: dict[str, Any] = {"": _add_group(parser)}
+    for name, summary in COMMANDS.items():
+        group, _, word = name.rpartition(" ")
+        has_commands = any(other.startswith(f"{name} ") for other in COMMANDS)
+        module = "" if has_commands else f".{name.replace(' ', '.')}"
+        command = groups[group].add_parser(word, help=summary, description=f"Commands that {summary}.", module=module)
+        if has_commands:
+            groups[name] = _add_group(command)
     return parser
+
+
+def _add_group(parser: Parser) -> Any:
+    return parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_LazyParser)

@@ -18,16 +18,15 @@ from .console import DONE, Parser, progress
 from .files import check_file, write_png
 from .libraries import quiet_diffusers
 from .machine import choose_device, choose_dtype
-from .models import open_pipeline, warn_of_length
+from .models import one_thread, open_pipeline, pictures_at_once, warn_of_length
 from .presets import add_preset, chosen
 from .sampling import Request, draw, new_request, warn_of_demo
 from .settings import add_settings, merge
 
 DESCRIPTION: Final = """\
-Turn a prompt into a picture with a model that runs on merged tokens, and tell what merging did.
-The model is the small one that comes with this package, or a Stable Diffusion 1.5, 2.x or SDXL checkpoint of yours:
-one .safetensors file or a diffusers folder. Nothing is downloaded. The picture keeps its prompt, seed and settings
-as PNG text; the same seed gives the same picture."""
+Draw a picture from a prompt, faster by merging tokens, and print what merging did. The model is the small one of this
+package, or your own Stable Diffusion 1.5, 2.x or SDXL checkpoint: one .safetensors file or a diffusers folder. Nothing
+is downloaded. The PNG file keeps the prompt, seed and settings. The same seed gives the same picture."""
 EXAMPLES: Final = """\
 examples:
   tome generate "a red square"
@@ -66,15 +65,15 @@ class Job:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Draw, write and tell."""
+    """Draw, write the files and print what merging did."""
     choice = chosen(arguments, _SETTINGS)
-    choice.config()  # a mistake is told before the model is opened
+    choice.config()  # a mistake is found before the model is opened
     device = choose_device(arguments.device)
     dtype = choose_dtype(arguments.dtype, device)
     out = arguments.out or _next_free(Path("tome.png"))
     check_file(out, ".png")
     warn_of_demo(arguments, arguments.prompt)
-    with quiet_diffusers():
+    with quiet_diffusers(), one_thread(arguments.model, device):
         pipeline = open_pipeline(arguments.model, dtype=dtype, device=device, prediction_type=arguments.prediction_type)
         warn_of_length(pipeline, arguments.prompt)
         request = new_request(pipeline, arguments)
@@ -82,7 +81,9 @@ def execute(arguments: argparse.Namespace) -> int:
         config = choice.config(read_layout(pipeline.unet).family)
         texts = _texts(request, config, arguments)
         job = Job(pipeline, request, choice.name or name_of(config), config, seeds, Clock(device), out, texts)
-        return _compare(job) if arguments.compare else _generate(job)
+        if arguments.compare:
+            return _compare(job, pictures_at_once(arguments.model, device))
+        return _generate(job)
 
 
 def _generate(job: Job) -> int:
@@ -98,10 +99,10 @@ def _generate(job: Job) -> int:
     return DONE
 
 
-def _compare(job: Job) -> int:
+def _compare(job: Job, threads: int) -> int:
     """Write one sheet with a row for each seed, or each one that was drawn before an interrupt."""
     request = job.request
-    comparison = compare(job.pipeline, [(job.name, job.config)], [(request, seed) for seed in job.seeds], job.clock)
+    comparison = compare(job.pipeline, [(job.name, job.config)], [(request, seed) for seed in job.seeds], threads)
     print(f"{comparison.columns[1].report}\n\n{comparison.table()}")
     seeds = job.seeds[: comparison.rows]
     labels = [f"seed {seed}" for seed in seeds]
@@ -113,7 +114,7 @@ def _compare(job: Job) -> int:
 
 
 def _texts(request: Request, config: SpeedConfig, arguments: argparse.Namespace) -> dict[str, str]:
-    """Return what a picture says of how it was made; its seed comes to it."""
+    """Return how a picture was made, as texts for its file; the seed is added later."""
     asked = asdict(request)
     for name in ("prediction_type", "preset", "strength"):
         if getattr(arguments, name) is not None:

@@ -1,4 +1,4 @@
-"""diffusers and transformers: told of in one line where they are missing, and silent where they are there."""
+"""diffusers and transformers: an error of one line where they are missing, no chatter where they are installed."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Final
 
-from ..checkpoints.opening import quiet_libraries
+from ..checkpoints.original import quiet_libraries
 from ..errors import UserError
 
 _LIBRARIES: Final = ("diffusers", "transformers")

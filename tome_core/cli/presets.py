@@ -1,11 +1,11 @@
-"""What a user chose of merging (a word, a strength, single settings), and the config it comes to on a model."""
+"""What a user chose of merging (preset, strength, single settings), and the config that it makes on a model."""
 
 import argparse
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from ..errors import UserError
+from ..errors import UserError, as_user_error
 from ..presets import SPEED_PRESETS, speed_preset
 from ..speed import SpeedConfig
 from .arguments import number
@@ -33,14 +33,10 @@ class Choice:
                     f"strength must go with a preset, {', '.join(SPEED_PRESETS)}, which it scales; or give ratio"
                 )
             return new_config(given)
-        try:
+        with as_user_error():
             preset = speed_preset(self.preset, family, 1.0 if self.strength is None else self.strength)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        try:
+        with as_user_error(f"beside preset {self.preset}, "):  # the other setting may be the preset's
             return replace(preset, **given)
-        except ValueError as error:  # the other setting may be the preset's
-            raise UserError(f"beside preset {self.preset}, {error}") from error
 
     @property
     def name(self) -> str | None:
@@ -53,11 +49,11 @@ class Choice:
 def add_preset(parser: Parser, *, several: bool = False) -> None:
     """Add --preset and --strength; `several` lets --preset take a list."""
     group = parser.add_argument_group("presets", "Settings for one word. Those that are named beside it rule over it.")
-    told = preset_help("speed")
+    words = preset_help("speed")
     if several:
-        group.add_argument("--preset", type=_words, metavar="WORD,...", help=f"one column each; {told}")
+        group.add_argument("--preset", type=_words, metavar="WORD,...", help=f"one column each; {words}")
     else:
-        group.add_argument("--preset", choices=SPEED_PRESETS, metavar="WORD", help=told)
+        group.add_argument("--preset", choices=SPEED_PRESETS, metavar="WORD", help=words)
     group.add_argument(
         "--strength", type=number(0, 1), metavar="STRENGTH", help="a factor for every ratio of the preset, default 1"
     )

@@ -3,16 +3,14 @@
 import argparse
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, fields
-from typing import Any, TypeVar
+from typing import Any
 
 from ..binding import BindingConfig
-from ..errors import UserError
+from ..errors import as_user_error
 from ..presets import BINDING_PRESETS, System, read_preset, read_presets
 from ..settings import Cell, Choices, Kind, Switch, Wholes, kind_of, kinds
 from ..speed import Matcher, SpeedConfig, SpeedHandle, apply_speed
 from .console import Parser
-
-_Config = TypeVar("_Config", SpeedConfig, BindingConfig)
 
 
 def add_settings(parser: Parser, names: Iterable[str]) -> None:
@@ -40,7 +38,8 @@ def new_config(values: Mapping[str, Any]) -> SpeedConfig:
 
     Raises `UserError` in the config's own words.
     """
-    return _new(SpeedConfig, values)
+    with as_user_error():
+        return SpeedConfig(**{name: value for name, value in values.items() if value is not None})
 
 
 def new_binding_config(arguments: argparse.Namespace) -> BindingConfig:
@@ -57,27 +56,15 @@ def bound_config(values: Mapping[str, Any], preset: str | None = None) -> Bindin
     Raises `UserError` in the config's or the preset's own words.
     """
     given = {name: value for name, value in values.items() if value is not None}
-    if preset is None:
-        return _new(BindingConfig, given)
-    try:
-        return _new(BindingConfig, {**read_preset("binding", preset).settings, **given})
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    with as_user_error():
+        base = {} if preset is None else read_preset("binding", preset).settings
+        return BindingConfig(**{**base, **given})
 
 
 def merge(model: object, config: SpeedConfig, *, matcher: Matcher | None = None) -> SpeedHandle:
     """Return `apply_speed`'s handle; raise `UserError` for a level that the model lacks."""
-    try:
+    with as_user_error():
         return apply_speed(model, config, matcher=matcher)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-
-
-def _new(config: type[_Config], values: Mapping[str, Any]) -> _Config:
-    try:
-        return config(**{name: value for name, value in values.items() if value is not None})
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 def _add_arguments(parser: Parser, title: str, settings: Iterable["Field[Any]"]) -> None:
@@ -92,7 +79,7 @@ def _add_arguments(parser: Parser, title: str, settings: Iterable["Field[Any]"])
         )
 
 
-def _argument_type(kind: Kind[Any], default: Any) -> Callable[[str], Any]:
+def _argument_type(kind: Kind, default: Any) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
         try:
             return kind.parse(text)
@@ -102,7 +89,7 @@ def _argument_type(kind: Kind[Any], default: Any) -> Callable[[str], Any]:
     return parse
 
 
-def _placeholder(name: str, kind: Kind[Any]) -> str:
+def _placeholder(name: str, kind: Kind) -> str:
     match kind:
         case Switch():
             return "off|on"

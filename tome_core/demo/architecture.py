@@ -86,39 +86,6 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def build_unet(seed: int) -> Any:
-    """Return an untrained denoiser (8.7 M parameters)."""
-    from diffusers import UNet2DConditionModel
-
-    with seeded(seed):
-        return UNet2DConditionModel(**UNET)
-
-
-def build_autoencoder(seed: int) -> Any:
-    """Return an untrained autoencoder (0.9 M parameters) whose residual blocks start at zero.
-
-    Its attention, which crops could not teach, is zero and stays so.
-    """
-    from diffusers import AutoencoderKL
-    from diffusers.models.resnet import ResnetBlock2D
-
-    with seeded(seed):
-        autoencoder = AutoencoderKL(**AUTOENCODER)
-    for block in autoencoder.modules():
-        if isinstance(block, ResnetBlock2D):
-            _zero(block.conv2)
-    halves: tuple[Any, Any] = (autoencoder.encoder, autoencoder.decoder)
-    for half in halves:
-        _zero(half.mid_block.attentions[0].to_out[0])
-        half.mid_block.attentions[0].requires_grad_(False)
-    return autoencoder
-
-
-def _zero(layer: Any) -> None:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-
-
 def build_text() -> Any:
     """Return an untrained CLIP text tower (5.4 M parameters, of which 4.7 M are the vocabulary's)."""
     from transformers import CLIPTextConfig, CLIPTextModel

@@ -197,14 +197,15 @@ class SpeedReport:
         where = ", ".join(f"level {level.level} ({level.blocks} of {blocks} blocks)" for level in chosen)
         is_whole_run = (config.start_percent, config.end_percent) == (0.0, 1.0)
         when = "" if is_whole_run else f", from {config.start_percent:.0%} to {config.end_percent:.0%} of the run"
-        return self._with_notes([f"Will merge {ratios_of(config)} at {where}{when}."])
+        return self._with_notes([f"Will merge {shares_of(config)} at {where}{when}."])
 
     def result(self) -> str:
         """Return in a few lines what merging did in the calls that the report has seen, and what it saved."""
         calls = self.merged_calls + self.untouched_calls
         if self.merged_calls == 0:
-            return self._with_notes([f"Nothing merged in {calls} calls of the model."])
-        found = [f"Merged in {self.merged_calls} of {calls} calls of the model."]
+            advice = "" if self.notes else " Try a larger image, more steps or a higher ratio."
+            return self._with_notes([f"Nothing merged in {calls} model calls.{advice}"])
+        found = [f"Merged tokens in {self.merged_calls} of {calls} model calls."]
         found += [_level_line(level, grid) for level in self.levels for grid in level.kept]
         return self._with_notes(found)
 
@@ -212,7 +213,7 @@ class SpeedReport:
         config = self.config
         lines = [
             f"ToMe speed on {self.model}: {self.merged_calls} calls merged, {self.untouched_calls} untouched",
-            f"ratio {ratios_of(config)}, {config.matching} matching by {self._metric_with_blind_calls}, "
+            f"merges {shares_of(config)}, {config.matching} matching by {self._metric_with_blind_calls}, "
             f"stride {config.stride[0]}x{config.stride[1]}, seed {config.seed}, "
             f"from {config.start_percent:g} to {config.end_percent:g} of the run",
             "level  downsample  blocks    grid   tokens",
@@ -249,11 +250,15 @@ def _grid_cell(height: int, width: int, parts: dict[str, int]) -> str:
 
 
 def _level_line(level: LevelReport, grid: Grid) -> str:
-    """Return such as "Level 1 (5 blocks), 4096 tokens: attention on 2048 (-50%), 30% of their work saved"."""
+    """Return such as "Level 1 (5 blocks), 4096 tokens: attention ran on 2048. This saves 30% of their work."."""
     tokens = grid[0] * grid[1]
-    parts = [f"{part} on {kept} ({kept / tokens - 1:+.0%})" for part, kept in level.kept[grid].items() if kept < tokens]
-    shown = ", ".join([*parts, f"{level.work_saved(grid):.0%} of their work saved"]) if parts else ""
-    return f"Level {level.level} ({level.blocks} blocks), {tokens} tokens: {shown or 'nothing to merge at this size'}"
+    fewer = [(part, kept) for part, kept in level.kept[grid].items() if kept < tokens]
+    parts = sorted(fewer, key=lambda part: -part[1])
+    merged = [f"{part} {'ran ' if place == 0 else ''}on {kept}" for place, (part, kept) in enumerate(parts)]
+    shown = f"{', '.join(merged)}. This saves {level.work_saved(grid):.0%} of their work."
+    if not parts:
+        shown = "nothing to merge at this size. A larger image has more to merge."
+    return f"Level {level.level} ({level.blocks} blocks), {tokens} tokens: {shown}"
 
 
 def cap_sentence(config: SpeedConfig) -> str:
@@ -298,18 +303,20 @@ def idle_in_run(config: SpeedConfig, metric: str, percents: Sequence[float], *, 
     if steps and not any(config.start_percent <= percent <= config.end_percent for percent in steps):
         yield (
             f"no step of a run of {len(steps)} is between start_percent {config.start_percent:g} and end_percent "
-            f"{config.end_percent:g}: nothing merges in it"
+            f"{config.end_percent:g}: nothing merges in it; more steps or an earlier start have an effect"
         )
 
 
-def ratios_of(config: SpeedConfig) -> str:
-    """Return such as "0.5 of attention, 0.25 of mlp"."""
-    parts = [f"{config.ratio_of(part):g} of {part}" for part in config.parts]
+def shares_of(config: SpeedConfig) -> str:
+    """Return such as "50% of the tokens in attention, 25% in mlp"."""
+    first, *others = config.parts
+    shares = [f"{100 * config.ratio_of(first):g}% of the tokens in {first}"]
+    shares += [f"{100 * config.ratio_of(part):g}% in {part}" for part in others]
     if config.kv_downsample > 1:
-        parts.append(f"keys of every {config.kv_downsample} x {config.kv_downsample} tokens")
+        shares.append(f"all keys but one of each {config.kv_downsample} x {config.kv_downsample}")
     elif config.has_own_keys:
-        parts.append(f"{config.kv_ratio:g} of keys")
-    return ", ".join(parts)
+        shares.append(f"{100 * config.ratio_of('keys'):g}% in keys")
+    return ", ".join(shares)
 
 
 def shortfall(config: SpeedConfig, grid: tuple[int, int], part: str, asked: int, merged: int) -> str:
@@ -327,4 +334,7 @@ def shortfall(config: SpeedConfig, grid: tuple[int, int], part: str, asked: int,
 def too_small(config: SpeedConfig, grid: tuple[int, int]) -> str:
     """Return why nothing merges on a grid that has fewer tokens than the config asks for."""
     height, width = grid
-    return f"{height}x{width} tokens are fewer than min_tokens {config.min_tokens}, nothing merges"
+    return (
+        f"{height}x{width} tokens are fewer than min_tokens {config.min_tokens}, nothing merges; "
+        "a larger image or a smaller min_tokens has an effect"
+    )

@@ -73,7 +73,7 @@ def test_a_list_may_hold_both_kinds_of_merging_and_settings_with_commas():
         ("merge:ratio=1", "merge has no setting 'ratio'; it has strength, noun_weight, modifier_weight, norm, removed"),
         ("bind:preset=loud", "preset must be one of ('paper', 'gentle', 'objects', 'attributes'), got 'loud'"),
         ("merge:preset=paper", "merge has no setting 'preset'; it has strength"),
-        ("bind:norm=long", "norm must be one of ('none', 'noun'"),
+        ("bind:norm=long", "norm must be one of ('none', 'noun'), got 'long'"),
         ("bind:strength=much", "strength cannot be 'much', in 'bind:strength=much'"),
         ("isolation:norm=noun", "isolation has no settings, got 'isolation:norm=noun'"),
     ],

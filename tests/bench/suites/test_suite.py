@@ -9,7 +9,7 @@ from tome_core.bench.suites import SPLITS, SUITES, Suite, load_suite, read_promp
 from tome_core.bench.suites.suite import path_of
 from tome_core.demo import untaught_words
 from tome_core.demo.scene import COLOURS, HELD_OUT_PAIRS, SHAPES, held_out
-from tome_core.demo.train.recipe import CPU
+from training.demo.recipe import CPU
 
 
 @pytest.fixture(params=SUITES)

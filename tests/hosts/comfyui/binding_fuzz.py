@@ -16,7 +16,7 @@ import torch
 from tests.hosts.comfyui import host
 from tests.hosts.comfyui.bound import bind, demo, encode
 from tests.hosts.comfyui.fuzzing import Check, Run, fuzz
-from tome_core.binding.patcher import collect_maps
+from tome_core.attention_maps import collect_maps
 from tome_core.speed import SpeedConfig
 from tome_core.speed.doors.patcher import patch_speed
 
@@ -25,7 +25,7 @@ WORDS = (
     *("[black:yellow:.5]", "BREAK", "a cat", "Ein Kreis", "赤い円", "🟥", "\\(plain\\)", "in red and blue"),
     "and " * 60,
 )
-NORMS, REMOVED, ENDS = ("none", "noun", "mean"), ("fill", "zero", "keep"), ("end", "position", "off")
+NORMS, REMOVED, ENDS = ("none", "noun"), ("fill", "zero", "keep"), ("end", "position", "off")
 SAMPLERS = ("euler", "euler_ancestral", "dpmpp_2m", "heun")
 PLAIN = "a red circle and a blue square"
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from tests.hosts.comfyui.host import fill, open_host
-from tome_core.binding.conditioning import BoundConditioning, HostClip, bind_conditioning
-from tome_core.binding.config import BindingConfig
+from tome_core.binding import BindingConfig
+from tome_core.binding.doors.conditioning import BoundConditioning, HostClip, bind_conditioning
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = {

@@ -22,6 +22,7 @@ def psnr(image, other):
     return float(-10 * (image - other).square().mean().log10())
 
 
+@pytest.mark.usefixtures("diffusers_door")
 @pytest.mark.parametrize("norm", ["none", "noun"])
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_the_picture_is_the_diffusers_doors(prompt, norm):

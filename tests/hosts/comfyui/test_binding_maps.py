@@ -10,8 +10,7 @@ if comfyui.missing():
 
 from tests.hosts.comfyui.bound import bind, demo, encode
 from tests.hosts.comfyui.host import sample
-from tome_core.binding.diffusers_maps import record_maps
-from tome_core.binding.patcher import collect_maps
+from tome_core.attention_maps import collect_maps, record_maps
 from tome_core.demo import load_demo
 from tome_core.speed import SpeedConfig
 from tome_core.speed.doors.patcher import patch_speed
@@ -191,6 +190,7 @@ def collected(model, shelf, texts):
     return shelf
 
 
+@pytest.mark.usefixtures("diffusers_door")
 def test_the_maps_are_the_diffusers_doors(texts):
     pipeline, model = load_demo(), demo()[0]
     patched, shelf = collect_maps(model)

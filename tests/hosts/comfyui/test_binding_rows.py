@@ -12,9 +12,9 @@ if comfyui.missing():
     pytest.skip(comfyui.missing() or "", allow_module_level=True)
 
 from tests.hosts.comfyui.bound import bind, demo, encode, rows, small_clip
+from tome_core.attention_maps import PHRASES_KEY
 from tome_core.bench.suites.suite import load_suite
 from tome_core.binding import BindingConfig, apply_binding
-from tome_core.binding.conditioning import GROUPS_KEY
 from tome_core.demo import load_demo
 
 COLOURS = "a red circle and a blue square"
@@ -32,12 +32,13 @@ def same(conditioning, other):
     pairs = zip(conditioning, other, strict=True)
     return all(
         torch.equal(one, two)
-        and set(known) - {GROUPS_KEY} == set(others)
+        and set(known) - {PHRASES_KEY} == set(others)
         and torch.equal(known["pooled_output"], others["pooled_output"])
         for (one, known), (two, others) in pairs
     )
 
 
+@pytest.mark.usefixtures("diffusers_door")
 @pytest.mark.parametrize("suite", ["two-colours", "two-colours-apart"])
 def test_the_rows_are_the_diffusers_doors_on_every_held_out_prompt(suite):
     clip, pipeline = demo()[1], load_demo()
@@ -99,7 +100,7 @@ def test_weights_are_in_the_rows_that_are_merged(clips, family):
     text = "a ((red)) (circle:1.2) \\(x\\), and a blue square"
     own = rows(encode(clips[family], text))
     bound = bind(clips[family], text)
-    group = bound.conditioning[0][1][GROUPS_KEY].groups[0]
+    group = bound.conditioning[0][1][PHRASES_KEY].groups[0]
     noun, said = list(group.noun), list(group.modifiers)
     assert torch.allclose(rows(bound.conditioning)[noun[0]], own[noun].sum(0) + own[said].sum(0), atol=1e-5)
     assert not torch.allclose(own, rows(encode(clips[family], "a red circle (x), and a blue square")), atol=1e-3)
@@ -110,7 +111,7 @@ def test_each_chunk_is_bound_and_ends_as_it_would_without_attributes(clips, fami
     clip = clips[family]
     first, second = "and. " * 35 + "a red circle. And", "a blue square"
     bound = bind(clip, f"{first} {second}")
-    groups = bound.conditioning[0][1][GROUPS_KEY].groups
+    groups = bound.conditioning[0][1][PHRASES_KEY].groups
     assert [(group.noun, group.modifiers) for group in groups] == [((73,), (72,)), ((80,), (79,))]
     found = rows(bound.conditioning)
     assert found.shape[0] == 154
@@ -124,7 +125,7 @@ def test_an_embedding_of_several_vectors_moves_what_follows(tmp_path):
     clip = small_clip("sd15", tmp_path)
     text = "embedding:toy, a red circle and (embedding:toy:1.2) a embedding:none blue square"
     bound = bind(clip, text)
-    groups = bound.conditioning[0][1][GROUPS_KEY].groups
+    groups = bound.conditioning[0][1][PHRASES_KEY].groups
     assert [(group.noun, group.modifiers) for group in groups] == [((7,), (6,)), ((14,), (13,))]
     own = rows(encode(clip, text))
     assert torch.allclose(rows(bound.conditioning)[7], own[6:8].sum(0), atol=1e-5)
@@ -134,4 +135,4 @@ def test_a_group_across_two_chunks_is_left_out_and_named(clips):
     text = "and. " * 36 + "a ~red and very very round circle~ and a ~green star~"
     bound = bind(clips["sd15"], text)
     assert "Left unbound: group must lie within one chunk" in bound.report
-    assert bound.conditioning[0][1][GROUPS_KEY].parse.labels == ["star"]
+    assert bound.conditioning[0][1][PHRASES_KEY].parse.labels == ["star"]

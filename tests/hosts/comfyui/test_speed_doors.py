@@ -1,4 +1,7 @@
-"""The demo model in ComfyUI's own network and in diffusers': one merging, whichever door it came by."""
+"""The demo model in ComfyUI's own network and in diffusers': one merging, whichever door it came by.
+
+It needs diffusers in ComfyUI's Python.
+"""
 
 import pytest
 import torch
@@ -23,6 +26,7 @@ def plans(monkeypatch):
     return made
 
 
+@pytest.mark.usefixtures("diffusers_door")
 @pytest.mark.parametrize(
     "form",
     [

@@ -62,9 +62,11 @@ def test_calls_that_a_cache_answers_are_not_counted(comfyui):
 @every_form
 @pytest.mark.parametrize("sampler", ["euler_ancestral", "dpmpp_2m_sde", "heun", "lcm", "dpmpp_2s_ancestral", "uni_pc"])
 def test_every_kind_of_sampler_merges(comfyui, sampler, form):
-    clone, report = patch_speed(comfyui.new_model(), SpeedConfig(**form, metric="estimate", refresh=2))
+    model = comfyui.new_model()
+    clone, report = patch_speed(model, SpeedConfig(**form, metric="estimate", refresh=2))
     first = comfyui.sample(clone, sampler=sampler, steps=4)
-    assert first.isfinite().all() and report.merged_calls > 0
+    assert first.isfinite().all() and report.merged_calls > 0 and report.untouched_calls == 0
+    assert not torch.equal(first, comfyui.sample(model, sampler=sampler, steps=4))
     assert torch.equal(comfyui.sample(clone, sampler=sampler, steps=4), first)
 
 
@@ -82,19 +84,21 @@ def test_areas_masks_and_long_prompts_merge(comfyui, shape, form):
         *comfyui.text(model, 6, rows=154),
     ]
     for together in (True, False):
-        got = comfyui.sample(clone, size=(33, 25), batch=3, positive=positive, together=together, steps=2)
-        assert got.isfinite().all()
-        assert torch.equal(
-            comfyui.sample(clone, size=(33, 25), batch=3, positive=positive, together=together, steps=2), got
-        )
-    assert len(report.levels[0].kept) == 2 and report.merged_calls > 0
+        given = {"size": (33, 25), "batch": 3, "positive": positive, "together": together, "steps": 2}
+        got = comfyui.sample(clone, **given)
+        assert got.isfinite().all() and not torch.equal(got, comfyui.sample(model, **given))
+        assert torch.equal(comfyui.sample(clone, **given), got)
+    assert len(report.levels[0].kept) == 2, "the whole picture and the area"
+    assert all(min(kept.values()) < height * width for (height, width), kept in report.levels[0].kept.items())
 
 
 @every_form
 def test_a_strip_of_1000_by_72_pixels_merges(comfyui, form):
-    clone, report = patch_speed(comfyui.new_model(), SpeedConfig(**form))
+    model = comfyui.new_model()
+    clone, report = patch_speed(model, SpeedConfig(**form))
     first = comfyui.sample(clone, size=(9, 125), batch=3)
-    assert first.isfinite().all() and report.levels[0].kept.keys() == {(9, 125)} and report.merged_calls > 0
+    assert first.isfinite().all() and not torch.equal(first, comfyui.sample(model, size=(9, 125), batch=3))
+    assert report.levels[0].kept.keys() == {(9, 125)} and min(report.levels[0].kept[9, 125].values()) < 9 * 125
     assert torch.equal(comfyui.sample(clone, size=(9, 125), batch=3), first)
 
 
@@ -122,6 +126,7 @@ def test_tiled_sampling_merges_each_tile_by_its_own_plans(comfyui, form):
     got = comfyui.sample(clone, size=(24, 24), steps=12)
     assert got.isfinite().all() and report.levels[0].kept.keys() == {(16, 16)} and report.untouched_calls == 0
     assert torch.equal(comfyui.sample(clone, size=(24, 24), steps=12), got)
+    assert not torch.equal(comfyui.sample(tiled(model, corners), size=(24, 24), steps=12), got)
     backwards, _ = patch_speed(tiled(model, corners[::-1]), config)
     assert (comfyui.sample(backwards, size=(24, 24), steps=12) - got).norm() < 1e-4 * got.norm()
 
@@ -190,7 +195,9 @@ def test_a_controlnet_adds_to_merged_pictures(comfyui, form):
     clone, report = patch_speed(model, SpeedConfig(**form))
     controlled = comfyui.text(model, 1, control=Residuals(), control_apply_to_uncond=True)
     got = comfyui.sample(clone, positive=controlled)
-    assert got.isfinite().all() and not torch.equal(got, comfyui.sample(clone)) and report.merged_calls > 0
+    assert got.isfinite().all() and report.merged_calls > 0
+    assert not torch.equal(got, comfyui.sample(clone)), "the ControlNet did nothing"
+    assert not torch.equal(got, comfyui.sample(model, positive=controlled)), "nothing merged"
 
 
 @every_form

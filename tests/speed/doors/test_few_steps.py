@@ -89,7 +89,7 @@ def test_a_part_of_the_run_without_a_step_merges_nothing_and_says_so(new_unet, n
         assert (report.merged_calls, report.untouched_calls) == (merged, steps - merged)
         start, end = settings.get("start_percent", 0), settings.get("end_percent", 1)
         sentence = f"no step of a run of {steps} is between start_percent {start} and end_percent {end}"
-        assert report.notes == ([] if merged else [f"{sentence}: nothing merges in it"])
+        assert [note.partition(": ")[0] for note in report.notes] == ([] if merged else [sentence])
 
 
 @pytest.mark.parametrize(("steps", "merged"), [(1, 0), (2, 1), (4, 2), (8, 5)])

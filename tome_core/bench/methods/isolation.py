@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...binding import Parse, phrases
-from ...binding.lexicon import DETERMINERS
+from ...binding.parsing.lexicon import DETERMINERS
 
 _ARTICLES: Final = re.compile(rf"(?:\b(?:{'|'.join(sorted(DETERMINERS))})\s+)*$", re.IGNORECASE)
 _JOINTS: Final = re.compile(r"^(?:[\s,;]|and\b)+|(?:[\s,;]|\band)+$", re.IGNORECASE)

@@ -6,7 +6,7 @@
 It needs diffusers and aiohttp where it runs itself.
 
 Both doors draw the same prompt with the same number of steps, untouched and merged in turn, one after another and never
-at once, with PyTorch's attention. ComfyUI's seconds are what ToMe Speed tells of its run; those of diffusers are the
+at once, with PyTorch's attention. ComfyUI's seconds are what ToMe Speed says of its run; those of diffusers are the
 pipeline's up to its latent. --own-attention leaves ComfyUI the one that it chooses on this machine.
 """
 
@@ -32,12 +32,12 @@ STEPS = 20
 
 
 def seconds_in_comfyui(server: Server, preset: str, size: int, seed: int) -> float:
-    """Return how long one run takes by what the node tells when it is over."""
+    """Return how long one run takes by what the node says when it is over."""
     run = server.run(drawing("demo", speed(preset), steps=STEPS, size=size, seed=seed))
-    told = [text for node_id, text in run.texts if node_id == SPEED and text.startswith("This run: ")]
+    told = [text for node_id, text in run.texts if node_id == SPEED and text.startswith("This run took ")]
     if run.error or not told:
         raise RuntimeError(f"the run told no time: {run.error or run.texts}")
-    return float(re.match(r"This run: (\S+) s", told[-1])[1])  # type: ignore[index]
+    return float(re.match(r"This run took (\S+) s", told[-1])[1])  # type: ignore[index]
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
     COMFYUI_PATH=~/ComfyUI ~/ComfyUI/venv/bin/python -m pytest tests/hosts/comfyui/live
 
 Without it they are skipped. One server with the suite runs for all of them; it needs no checkpoint and no network.
+Those of the front end need a browser, and can look at further front ends: see test_front_end.py.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ import pytest
 from tests.hosts.comfyui.live.graphs import advanced, drawing
 from tests.hosts.comfyui.live.server import SUITE, Server
 
-NODE_IDS = ("ToMeSpeed", "ToMeSpeedAdvanced", "ToMeCompare", "ToMeDemoModel")
+BINDING = ("ToMeBindPrompt", "ToMeAttentionMaps", "ToMeShowMaps")
+NODE_IDS = ("ToMeSpeed", "ToMeSpeedAdvanced", *BINDING, "ToMeCompare", "ToMeDemoModel")
 TEMPLATES = sorted(path.stem for path in (SUITE / "example_workflows").glob("*.json"))
 
 
@@ -32,6 +33,11 @@ def test_every_node_has_a_help_page(server: Server, node_id: str):
 @pytest.mark.parametrize("node_id", NODE_IDS)
 def test_every_node_is_in_the_english_locale(server: Server, node_id: str):
     assert server.get_json("/i18n")["en"]["nodeDefs"][node_id]["display_name"].startswith("ToMe ")
+
+
+def test_the_script_that_keeps_texts_on_nodes_is_loaded_by_the_front_end(server: Server):
+    (script,) = [path for path in server.get_json("/extensions") if path.startswith("/extensions/tome-suite/")]
+    assert script == "/extensions/tome-suite/node_text.js" and b"registerExtension" in server.get(script)
 
 
 def test_the_template_browser_lists_our_templates(server: Server):

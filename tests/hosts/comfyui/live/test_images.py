@@ -32,10 +32,12 @@ def test_a_picture_without_our_nodes_does_not_name_us(server: Server):
 
 
 def test_the_node_says_before_a_run_what_it_will_do_and_after_it_what_it_did(server: Server):
-    texts = [text for name, text in server.run(drawing("demo", speed("fast"), seed=11)).texts if name == SPEED]
-    assert "Merged in" in texts[-1] and "This run: " in texts[-1]
+    run = server.run(drawing("demo", speed("fast"), seed=11))
+    before, after = [text for name, text in run.texts if name == SPEED]
+    assert run.outputs[SPEED]["text"] == [before] and before.startswith("Will merge ")
+    assert after.startswith("This run took ") and "Merged tokens in" in after
     again = [text for name, text in server.run(drawing("demo", speed("fast"), seed=12)).texts if name == SPEED]
-    assert len(again) == 1 and again[0].startswith("This run: "), "the cached node speaks of its new run"
+    assert len(again) == 1 and again[0].startswith("This run took "), "the cached node reports its new run"
 
 
 def test_equal_pictures_compare_as_equal(server: Server):
@@ -43,6 +45,7 @@ def test_equal_pictures_compare_as_equal(server: Server):
     graph["20"] = node("ToMeCompare", image_a=["8", 0], image_b=["8", 0], gain=4.0)
     run = server.run(graph)
     assert ("20", "the images are equal") in run.texts
+    assert run.outputs["20"]["text"] == ["the images are equal"]
     assert run.outputs["20"]["images"]
 
 

@@ -1,0 +1,87 @@
+"""Texts of nodes: how they reach a browser that keeps them, and any other; and the version in a picture's metadata."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from typing import Any
+
+import pytest
+
+import tome_core
+from tests.nodes import fake_host
+
+
+@pytest.fixture
+def node_text(nodes: Any) -> Any:
+    return importlib.import_module(f"{nodes.__name__}.node_text")
+
+
+class Request:
+    """A browser's request with its own name in it."""
+
+    def __init__(self, client: str) -> None:
+        self._client = client
+
+    async def json(self) -> dict[str, str]:
+        return {"client_id": self._client}
+
+
+def connect(pack: Any, node_text: Any, client: str = "browser") -> Any:
+    """Return the server after a browser has said that it keeps texts."""
+    asyncio.run(pack.comfy_entrypoint())
+    server = node_text.PromptServer.instance
+    answer = asyncio.run(server.routes.posts[node_text.BROWSER_ROUTE](Request(client)))
+    assert answer.status == 200
+    return server
+
+
+@pytest.mark.parametrize("kind", [fake_host.Server, fake_host.NewerServer])
+def test_a_browser_that_keeps_no_texts_gets_them_as_progress_text(node_text: Any, monkeypatch: Any, kind: Any):
+    server = kind()
+    monkeypatch.setattr(node_text.PromptServer, "instance", server)
+    assert node_text.text_output("7", "words") == {"text": ("words",)}
+    node_text.update_text("7", "later")
+    assert server.sent == [("words", "7", "browser"), ("later", "7", "browser")] and server.messages == []
+
+
+def test_a_browser_that_keeps_texts_gets_them_as_output_and_as_a_message_of_ours(pack: Any, node_text: Any):
+    server = connect(pack, node_text)
+    assert node_text.text_output("7", "words") == {"text": ("words",)}
+    node_text.update_text("7", "later")
+    assert server.messages == [("tome_suite.text", {"node": "7", "text": "later"}, "browser")] and server.sent == []
+
+
+def test_of_two_browsers_each_gets_what_it_can_show(pack: Any, node_text: Any):
+    server = connect(pack, node_text)
+    server.sockets_metadata["other"] = {"feature_flags": {}}
+    server.client_id = "other"
+    node_text.update_text("7", "words")
+    assert server.sent == [("words", "7", "other")] and server.messages == []
+
+
+def test_a_browser_that_is_not_connected_is_not_remembered(pack: Any, node_text: Any):
+    assert connect(pack, node_text, "gone").sockets_metadata.keys() == {"browser"}
+
+
+def test_a_prompt_that_no_browser_asked_for_shows_nothing_anywhere(node_text: Any):
+    server = node_text.PromptServer.instance
+    server.client_id = None
+    assert node_text.text_output("7", "words") == {"text": ("words",)}
+    node_text.update_text("7", "later")
+    assert server.sent == server.messages == []
+
+
+def test_a_prompt_with_one_of_our_nodes_names_the_version_in_its_pictures(pack: Any, node_text: Any):
+    asyncio.run(pack.comfy_entrypoint())
+    (mark,) = node_text.PromptServer.instance.handlers
+    request = {"prompt": {"1": {"class_type": "ToMeSpeed"}}, "extra_data": {"extra_pnginfo": {"workflow": {}}}}
+    marked = mark(request)
+    assert marked["extra_data"]["extra_pnginfo"] == {"workflow": {}, "tome_suite": {"version": tome_core.__version__}}
+    assert request["extra_data"] == {"extra_pnginfo": {"workflow": {}}}, "the request itself is left alone"
+    assert mark({"prompt": {"1": {"class_type": "ToMeSpeed"}}})["extra_data"]["extra_pnginfo"]
+
+
+@pytest.mark.parametrize("request_", [{}, {"prompt": None}, {"prompt": {"1": {"class_type": "KSampler"}, "2": 3}}])
+def test_a_prompt_without_our_nodes_is_left_alone(node_text: Any, request_: Any):
+    assert node_text.mark_version(request_, {"ToMeSpeed"}) is request_

@@ -1,0 +1,25 @@
+"""Where each phrase of a prompt draws attention: maps of cross-attention, recorded in any door."""
+
+from .maps import Phrase, attention_maps, entropy, overlap, resize
+from .patcher import MapShelf, collect_maps
+from .pictures import map_masks, overlay, overlay_sheets, preview_sheet
+from .recorder import MapRecorder, record_maps
+from .run import PHRASES_KEY, PhraseMaps
+
+__all__ = [
+    "PHRASES_KEY",
+    "MapRecorder",
+    "MapShelf",
+    "Phrase",
+    "PhraseMaps",
+    "attention_maps",
+    "collect_maps",
+    "entropy",
+    "map_masks",
+    "overlap",
+    "overlay",
+    "overlay_sheets",
+    "preview_sheet",
+    "record_maps",
+    "resize",
+]

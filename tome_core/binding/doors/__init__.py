@@ -1,0 +1,1 @@
+"""How each host tokenises and encodes prompts; nothing is bound here."""

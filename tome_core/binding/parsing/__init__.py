@@ -1,0 +1,1 @@
+"""From a prompt to its groups, things with their modifiers, as spans of characters."""
