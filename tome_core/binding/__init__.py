@@ -10,11 +10,9 @@ if TYPE_CHECKING:
     from .encoding import BoundPrompt
     from .parsing.parse import Group, Parse, Span
     from .parsing.phrases import phrases
-    from .parsing.spacy_parser import PARSERS, choose_parser
     from .rows.composite import PromptRows, RowGroup, bind_rows
 
 __all__ = [
-    "PARSERS",
     "BindingConfig",
     "BindingHandle",
     "BoundPrompt",
@@ -25,7 +23,6 @@ __all__ = [
     "Span",
     "apply_binding",
     "bind_rows",
-    "choose_parser",
     "phrases",
 ]
 
@@ -37,7 +34,6 @@ __getattr__ = importer(
         "encoding": ("BoundPrompt",),
         "parsing.parse": ("Group", "Parse", "Span"),
         "parsing.phrases": ("phrases",),
-        "parsing.spacy_parser": ("PARSERS", "choose_parser"),
         "rows.composite": ("PromptRows", "RowGroup", "bind_rows"),
     },
 )

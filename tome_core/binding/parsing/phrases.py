@@ -21,11 +21,8 @@ _TAG_LENGTH: Final = 3.0
 Parser = Callable[[str], Parse]
 """From a prompt to its groups, and its text without markup."""
 
-Finder = Callable[[str], list[Group]]
-"""From a text without markup to its groups."""
 
-
-def phrases(text: str, listing: str = "", *, find: Finder | None = None) -> Parse:
+def phrases(text: str, listing: str = "") -> Parse:
     """Return a prompt without markup, and its groups: those that the user names, or else those found by rules.
 
     The rules read English, as sentences or as lists of tags. Host syntax (weights, schedules, BREAK, extra networks)
@@ -37,7 +34,6 @@ def phrases(text: str, listing: str = "", *, find: Finder | None = None) -> Pars
             would take another: `~a red ^cat~`. With any mark, the marked groups are all.
         listing: groups apart from the text, "cat: sunglasses; dog: a hat", in words of the text; takes the place of
             the rules.
-        find: finds groups in place of the rules.
 
     Raises:
         ValueError: a group is empty or overlaps another one, or names a word that the text lacks; or groups are listed
@@ -45,13 +41,12 @@ def phrases(text: str, listing: str = "", *, find: Finder | None = None) -> Pars
     """
     marked = text
     text, marks = read_markup(text)
-    find = find or find_groups
     if listing.strip() and marks:
         raise ValueError(f"groups must be listed or marked, not both, got {listing!r} and {marked!r}")
     if listing.strip():
         groups = listed_groups(text, listing)
     else:
-        groups = [marked_group(text, mark, find) for mark in marks] or find(text)
+        groups = [marked_group(text, mark, find_groups) for mark in marks] or find_groups(text)
     return Parse(text, tuple(sorted(groups, key=lambda group: group.subject)))
 
 
