@@ -5,16 +5,9 @@ from typing import Final
 
 from . import lexicon
 
-_FUNCTION_WORDS: Final = (
-    frozenset({"", ",", "of", "in", "whose", "has"})
-    | lexicon.DETERMINERS
-    | lexicon.BOUNDARIES
-    | lexicon.PRONOUNS
-    | lexicon.COPULAS
-    | lexicon.RELATIVES
-    | lexicon.BINDING_VERBS
-    | lexicon.CONJUNCTIONS
-    | lexicon.STATES
+_CLOSED: Final = (lexicon.DETERMINERS, lexicon.BOUNDARIES, lexicon.PRONOUNS, lexicon.COPULAS, lexicon.RELATIVES)
+_FUNCTION_WORDS: Final = frozenset({"", ",", "of", "in", "whose"}).union(
+    *_CLOSED, lexicon.BINDING_VERBS, lexicon.CONJUNCTIONS, lexicon.STATES
 )
 
 
