@@ -1,9 +1,8 @@
 """The CLIP text encoders of a diffusers pipeline, and how their tokenizers cut a prompt into tokens."""
 
-import inspect
 import re
 from dataclasses import dataclass
-from types import CodeType, FunctionType
+from inspect import signature
 from typing import Any, Final
 
 from torch import nn
@@ -55,7 +54,8 @@ def find_towers(pipeline: object) -> tuple[Tower, ...]:
     name = type(pipeline).__name__
     if getattr(pipeline, "unet", None) is None:
         raise _unsupported(name)
-    if not _encodes_prompts(type(pipeline)):
+    encode = getattr(type(pipeline), "encode_prompt", None)
+    if encode is None or "prompt" not in signature(encode).parameters:
         raise _unsupported(f"{name}, which does not encode its prompts by encode_prompt")
     towers: list[Tower] = []
     for names in _PAIRS:
@@ -76,51 +76,6 @@ def find_towers(pipeline: object) -> tuple[Tower, ...]:
 def _unsupported(found: str) -> UnsupportedModelError:
     supported = "a Stable Diffusion or SDXL pipeline with its tokenizers and CLIP text encoders"
     return UnsupportedModelError(f"pipeline must be {supported}, got {found}")
-
-
-def _encodes_prompts(kind: type) -> bool:
-    """Return whether a class has an `encode_prompt` for prompts, and its call leads there by the names in its code.
-
-    What the call hands on to is followed through its own methods, and through functions that its modules have.
-    """
-    encode = getattr(kind, "encode_prompt", None)
-    if encode is None or "prompt" not in inspect.signature(encode).parameters:
-        return False
-    todo, seen = _methods(kind, "__call__"), set[FunctionType]()
-    while todo:
-        function = todo.pop()
-        seen.add(function)
-        names = _names(function.__code__)
-        if "encode_prompt" in names:
-            return True
-        found = [_function(function.__globals__.get(name)) for name in names]
-        found += [method for name in names for method in _methods(kind, name)]
-        todo += [each for each in found if each is not None and each not in seen]
-    return not seen  # there is no Python code to look at
-
-
-def _methods(kind: type, name: str) -> list[FunctionType]:
-    """Return the method of a name that a class's objects have, and those that it calls by `super`."""
-    found: list[FunctionType] = []
-    for method in (_function(vars(cls).get(name)) for cls in kind.__mro__):
-        if method is not None and (not found or "super" in _names(found[-1].__code__)):
-            found.append(method)
-    return found
-
-
-def _function(member: object) -> FunctionType | None:
-    """Return the function behind a member of a class or module, without what decorates it."""
-    if isinstance(member, property):
-        member = member.fget
-    member = getattr(member, "__func__", member)
-    member = inspect.unwrap(member) if isinstance(member, FunctionType) else None
-    return member if isinstance(member, FunctionType) else None
-
-
-def _names(code: CodeType) -> set[str]:
-    """Return the names that some code, and the functions inside of it, read."""
-    inner = [const for const in code.co_consts if isinstance(const, CodeType)]
-    return set(code.co_names).union(*map(_names, inner))
 
 
 def _added_bytes(token: str, added: dict[str, int]) -> bytes | None:

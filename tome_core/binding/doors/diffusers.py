@@ -35,7 +35,7 @@ def apply_binding(
     Until it is closed the pipeline object has an `encode_prompt` of its own and `_tome_binding`, which finds the handle
     again; its class and weights are not touched. An earlier binding of the same pipeline is closed first, also one that
     another tool has wrapped. A pipeline that `from_pipe` makes of this one has no binding: a hook on each text encoder,
-    which changes nothing, warns once where such a pipeline encodes a prompt.
+    which changes nothing, warns once where such a pipeline encodes a prompt, or this one without `encode_prompt`.
 
     Args:
         pipeline: `StableDiffusionPipeline`, `StableDiffusionXLPipeline`, or one that encodes prompts as these do.
@@ -45,7 +45,7 @@ def apply_binding(
     Raises:
         TypeError: the config is none, such as a preset's word.
         UnsupportedModelError: the pipeline lacks a text encoder, a tokenizer or a UNet, or they are none of CLIP's, or
-            it does not encode its prompts by `encode_prompt`. Nothing is changed.
+            it has no `encode_prompt` for prompts. Nothing is changed.
     """
     if config is not None and not isinstance(config, BindingConfig):
         made = "as binding_preset makes one of a preset's word"
@@ -77,6 +77,7 @@ class BindingHandle:
         self._signature = signature(type(pipeline).encode_prompt)  # another tool's may name fewer arguments
         self._own = vars(pipeline).get("encode_prompt")  # another tool's, if it put one there
         self._is_closed = False
+        self._is_used = False  # whether anything was encoded by it yet
         self._has_warned = False
         self._hooks: list[RemovableHandle] = []
 
@@ -130,16 +131,21 @@ class BindingHandle:
             raise
 
     def _watch(self, encoder: nn.Module, args: tuple[Any, ...]) -> None:
-        """Warn once of a pipeline that shares the text encoders and has no binding."""
+        """Warn once of a pipeline whose prompts stay unbound: it has no binding, or does not call `encode_prompt`."""
         pipeline = None if self._has_warned or _is_compiling() else _calling_pipeline()
-        if pipeline is not None and _HANDLE not in vars(pipeline):
-            self._has_warned = True
-            shares = f"{type(pipeline).__name__} shares the text encoder of a bound pipeline but not its binding"
-            warnings.warn(f"{shares}, so its prompts stay unbound: call apply_binding on it", stacklevel=5)
+        is_passed_by = pipeline is self._pipeline and not self._is_used
+        if pipeline is None or (_HANDLE in vars(pipeline) and not is_passed_by):
+            return
+        self._has_warned = True
+        problem = "does not encode by encode_prompt, so its prompts stay unbound"
+        if not is_passed_by:
+            shares = "shares the text encoder of a bound pipeline but not its binding"
+            problem = f"{shares}, so its prompts stay unbound: call apply_binding on it"
+        warnings.warn(f"{type(pipeline).__name__} {problem}", stacklevel=5)
 
     def _encode_bound(self, *args: Any, **kwargs: Any) -> Any:
         """Do what the pipeline's `encode_prompt` does, and bind the rows of the prompt."""
-        self.prompts = ()
+        self.prompts, self._is_used = (), True
         if self._is_closed:
             return self._encode(*args, **kwargs)
         _, *arguments = self._signature.bind(self._pipeline, *args, **kwargs).arguments.items()

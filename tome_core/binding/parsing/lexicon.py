@@ -1,6 +1,7 @@
 """The words by which a prompt is taken apart: closed classes whole, open ones as far as prompts need them.
 
-The lists are those of `lexicon.json`, by the same names; adjectives without colours and determiners without possessives.
+The lists are those of `lexicon.json` by the same names, but there adjectives lack the colours, and determiners the
+possessives.
 """
 
 import json
