@@ -86,10 +86,10 @@ def _group(words: list[Word], draft: Draft) -> Group:
     if first - 1 in modifiers and f"{words[first - 1].text} {words[first].text}" in lexicon.COMPOUNDS:
         first -= 1
         modifiers.discard(first)
-    runs: list[Span] = []
-    last = -2
-    for place in sorted(modifiers):
-        start = runs.pop().start if place == last + 1 else words[place].start
-        runs.append(Span(start, words[place].end))
-        last = place
-    return Group(Span(words[first].start, words[draft.noun].end), tuple(runs))
+    numbered = groupby(enumerate(sorted(modifiers)), lambda pair: pair[1] - pair[0])  # equal in a run of neighbours
+    runs = [[place for _, place in run] for _, run in numbered]
+    return Group(_span(words, first, draft.noun), tuple(_span(words, run[0], run[-1]) for run in runs))
+
+
+def _span(words: list[Word], first: int, last: int) -> Span:
+    return Span(words[first].start, words[last].end)
