@@ -15,14 +15,7 @@ _PAIRS: Final = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"
 
 @dataclass(frozen=True)
 class Tower:
-    """One text encoder's side of the conditioning.
-
-    Attributes:
-        pipeline: where it is from; replaces the words of textual inversion by one word a token.
-        tokenizer: its tokenizer.
-        encoder: the text encoder.
-        width: the number of columns that it adds to the rows.
-    """
+    """One text encoder of a pipeline, and the number of columns that it adds to the rows."""
 
     pipeline: Any
     tokenizer: Any
@@ -35,9 +28,8 @@ class Tower:
         Raises:
             OtherTokensError: the tokens are not those of the text.
         """
-        converted = text
-        if hasattr(self.pipeline, "maybe_convert_prompt"):
-            converted = self.pipeline.maybe_convert_prompt(text, self.tokenizer)
+        convert = getattr(self.pipeline, "maybe_convert_prompt", None)  # each word of textual inversion to its tokens
+        converted = text if convert is None else convert(text, self.tokenizer)
         ids = self.tokenizer(converted, truncation=True, max_length=self.tokenizer.model_max_length).input_ids
         added = self.tokenizer.get_added_vocab()
         tokens = self.tokenizer.convert_ids_to_tokens(ids[1:-1])
