@@ -5,7 +5,6 @@ is a noun phrase, and its last word is the noun.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from . import lexicon
@@ -22,16 +21,8 @@ class Word(NamedTuple):
     end: int
 
 
-@dataclass
-class Draft:
-    """A group in the making: places in the list of words, of the noun and of its modifiers."""
-
-    noun: int
-    modifiers: set[int] = field(default_factory=set)
-
-
-def read_groups(words: list[Word]) -> list[Draft]:
-    """Return the groups of a run of words without full stops, in their order, also those without modifiers."""
+def read_groups(words: list[Word]) -> dict[int, set[int]]:
+    """Return the place of each thing in a run of words without full stops, and the places of its modifiers, if any."""
     return _Reader([word.text for word in words]).read()
 
 
@@ -41,16 +32,16 @@ class _Reader:
     def __init__(self, words: list[str]) -> None:
         self._words = words
         self._line = Line(words)
-        self._drafts: list[Draft] = []
-        self._owner: Draft | None = None  # the thing that was named last
+        self._groups: dict[int, set[int]] = {}  # the modifiers of each thing
+        self._owner: int | None = None  # the thing that was named last
         self._ended = -1  # the place after the last noun phrase
         self._is_open = False  # whether the last phrase described the owner, so that `and` may add to it
 
-    def read(self) -> list[Draft]:
+    def read(self) -> dict[int, set[int]]:
         place = 0
         while place < len(self._words):
             place = self._read_at(place)
-        return self._drafts
+        return self._groups
 
     def _read_at(self, i: int) -> int:
         """Read what begins at a place; return the place after it."""
@@ -73,18 +64,18 @@ class _Reader:
             return phrase.end + of
         pairs, self._ended = _read_shared_colours(self._line, phrase.start)
         for thing, colour in pairs:
-            self._add(thing).modifiers |= set(range(colour.first, colour.end))
+            self._groups[self._add(thing)] |= set(range(colour.first, colour.end))
         if pairs:
             self._owner = None
         else:
             self._owner, self._ended = self._add(phrase), phrase.end
         return self._ended
 
-    def _add(self, phrase: NounPhrase) -> Draft:
-        self._drafts.append(Draft(phrase.noun, self._without_commas(phrase.first, phrase.noun)))
-        return self._drafts[-1]
+    def _add(self, phrase: NounPhrase) -> int:
+        self._groups[phrase.noun] = self._without_commas(phrase.first, phrase.noun)
+        return phrase.noun
 
-    def _read_modifiers(self, owner: Draft, i: int) -> int | None:
+    def _read_modifiers(self, owner: int, i: int) -> int | None:
         """Read modifiers of the owner from a place on; return the place after them, None if there are none."""
         after = (
             self._read_link(i)
@@ -93,7 +84,7 @@ class _Reader:
             or (self._read_addition(i) if self._is_open else None)
         )
         if after is not None:
-            owner.modifiers |= self._without_commas(i, after)
+            self._groups[owner] |= self._without_commas(i, after)
             self._is_open, self._ended = True, after
         return after
 

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Final
 
 from . import lexicon
-from .grammar import Draft, Word, read_groups
+from .grammar import Word, read_groups
 from .markup import listed_groups, marked_group, read_markup, unmarked
 from .parse import Group, Parse, Span, plain
 
@@ -63,7 +63,7 @@ def phrases_or_none(text: str, parser: Parser) -> Parse:
 
 def find_groups(text: str) -> list[Group]:
     """Return the groups that the rules find in a text without markup."""
-    found = [_group(words, draft) for words in _clauses(text) for draft in read_groups(words)]
+    found = [_group(words, *group) for words in _clauses(text) for group in read_groups(words).items()]
     return [group for group in found if group.modifiers]
 
 
@@ -80,15 +80,15 @@ def _split(words: list[Word], marks: str) -> list[list[Word]]:
     return [list(run) for is_mark, run in groupby(words, lambda word: word.text in marks) if not is_mark]
 
 
-def _group(words: list[Word], draft: Draft) -> Group:
-    """Return a draft's group, its words joined to spans; a compound's first word moves to the subject."""
-    first, modifiers = draft.noun, set(draft.modifiers)
+def _group(words: list[Word], noun: int, modifiers: set[int]) -> Group:
+    """Return a group, its words joined to spans; a compound's first word moves to the subject."""
+    first = noun
     if first - 1 in modifiers and f"{words[first - 1].text} {words[first].text}" in lexicon.COMPOUNDS:
         first -= 1
-        modifiers.discard(first)
+        modifiers = modifiers - {first}
     numbered = groupby(enumerate(sorted(modifiers)), lambda pair: pair[1] - pair[0])  # equal in a run of neighbours
     runs = [[place for _, place in run] for _, run in numbered]
-    return Group(_span(words, first, draft.noun), tuple(_span(words, run[0], run[-1]) for run in runs))
+    return Group(_span(words, first, noun), tuple(_span(words, run[0], run[-1]) for run in runs))
 
 
 def _span(words: list[Word], first: int, last: int) -> Span:
