@@ -1,7 +1,7 @@
 """`tome bind PROMPT`: the usual picture, the picture with each thing bound to its attributes, and attention maps."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ..attention_maps import record_maps
 from ..bench.clock import Clock
-from ..binding import PARSERS, BindingConfig, BoundPrompt, Parse, apply_binding, choose_parser
+from ..binding import BindingConfig, BoundPrompt, apply_binding, phrases
 from ..errors import UserError, as_user_error
 from ..speed import SpeedConfig, SpeedHandle
 from .arguments import add_device, add_request
@@ -43,12 +43,6 @@ def add_arguments(parser: Parser) -> None:
     """Add the prompt and everything that can be chosen beside it."""
     add_request(parser, negative="what to avoid in the picture; it is never bound")
     parser.add_argument("--groups", default="", metavar="LIST", help='"thing: words, words; thing: words"')
-    parser.add_argument(
-        "--parser",
-        choices=PARSERS,
-        default="rules",
-        help="finds the groups: rules, or spaCy if it is installed",
-    )
     parser.add_argument("--parse", action="store_true", help="print the groups of the prompt, and draw nothing")
     parser.add_argument("--out", type=Path, default=Path("tome-bind"), metavar="FOLDER", help="default ./%(default)s")
     add_binding_settings(parser)
@@ -60,9 +54,8 @@ def execute(arguments: argparse.Namespace) -> int:
     """Read the prompt, draw it twice, write the files and print the result."""
     config = new_binding_config(arguments)
     speed = new_config({name: getattr(arguments, name) for name in _SPEED} | {"ratio": arguments.ratio or 0.0})
-    parser = _choose_parser(arguments)
     with as_user_error():
-        parse = parser(arguments.prompt)
+        parse = phrases(arguments.prompt, arguments.groups)
     if arguments.parse:
         print(parse)
         return DONE
@@ -91,14 +84,9 @@ def execute(arguments: argparse.Namespace) -> int:
     return INTERRUPTED
 
 
-def _choose_parser(arguments: argparse.Namespace) -> Callable[[str], Parse]:
-    with as_user_error():
-        return partial(choose_parser(arguments.parser), listing=arguments.groups)
-
-
 def _read(pipeline: Any, arguments: argparse.Namespace) -> BoundPrompt:
     """Return the rows of the groups; raise `UserError` for a group that the model does not read whole."""
-    with apply_binding(pipeline, parser=_choose_parser(arguments)) as handle, as_user_error():
+    with apply_binding(pipeline, parser=partial(phrases, listing=arguments.groups)) as handle, as_user_error():
         return handle.read(arguments.prompt)
 
 
@@ -123,7 +111,7 @@ def _draw(
     """Return the pictures and their maps, one for each config; where an interrupt cut one off, those before it."""
     clock, versions = Clock(pipeline.device), []
     rows = [group.noun[0] for group in bound.groups]
-    parser = _choose_parser(arguments)
+    parser = partial(phrases, listing=arguments.groups)
     with progress(request.steps * len(configs), "drawing") as bar:
         try:
             for name, config in zip(("untouched", "bound"), configs, strict=True):
