@@ -46,8 +46,10 @@ class Score:
         """Whether the wanted shapes have their colours, given presence (None without it): the gravest error decides."""
         if not self.present:
             return None
-        without: Outcome = "unsure" if "unsure colour" in self.fates else "right"
-        return next((error for error in ERRORS if error in self.fates), without)
+        for error in ERRORS:
+            if error in self.fates:
+                return error
+        return "unsure" if "unsure colour" in self.fates else "right"
 
     @property
     def word(self) -> str:
