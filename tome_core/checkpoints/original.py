@@ -84,8 +84,10 @@ def opening(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Silence the warnings of diffusers and transformers inside the block, then set their levels back.
+def quiet_libraries(*, bars: bool = True) -> Iterator[None]:
+    """Silence the warnings of diffusers and transformers inside the block, then set them back as they were.
+
+    bars: whether their progress bars stay.
 
     Opening a sound checkpoint makes them warn about types to keep (an empty list), image processors that are never
     used, and weights that old releases left in the file.
@@ -97,6 +99,9 @@ def quiet_libraries() -> Iterator[None]:
         for library in (diffusers_logging, transformers_logging):
             undo.callback(library.set_verbosity, library.get_verbosity())
             library.set_verbosity_error()
+            if not bars and library.is_progress_bar_enabled():
+                undo.callback(library.enable_progress_bar)
+                library.disable_progress_bar()
         undo.enter_context(warnings.catch_warnings())
         # Older releases know the argument by no other name.
         warnings.filterwarnings("ignore", message="`torch_dtype` is deprecated", category=FutureWarning)

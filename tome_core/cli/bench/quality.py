@@ -14,9 +14,7 @@ from ...errors import UserError, as_user_error
 from ..arguments import add_device, number, size, whole
 from ..console import DONE, INTERRUPTED, Parser, complain, note, progress, waiting
 from ..files import check_file, check_folder, write_json, write_png, write_whole
-from ..libraries import quiet_diffusers
-from ..machine import choose_device, choose_dtype, usable_cores
-from ..models import DEMO, default_size
+from ..models import DEMO, choose_device, choose_dtype, default_size, quiet_diffusers, usable_cores
 from ..settings import add_settings
 
 DESCRIPTION: Final = """\

@@ -18,9 +18,7 @@ from ...bench.speed.results import MethodTimes, results_table
 from ..arguments import add_device, size, whole
 from ..console import DONE, INTERRUPTED, Parser, complain, note, progress, waiting
 from ..files import check_file, write_json
-from ..libraries import quiet_diffusers
-from ..machine import choose_device, choose_dtype
-from ..models import DEMO, default_size, open_pipeline
+from ..models import DEMO, choose_device, choose_dtype, default_size, open_pipeline, quiet_diffusers
 from ..settings import add_settings
 
 DESCRIPTION: Final = f"""\
