@@ -84,10 +84,6 @@ class Comparison:
         complain(f"interrupted after {self.rows} of {self.asked} rows; the sheet and the figures are of those")
         return INTERRUPTED
 
-    def notes(self) -> list[str]:
-        """Return what the merged columns' reports say beside figures, each sentence once."""
-        return list(dict.fromkeys(sentence for column in self.columns[1:] for sentence in column.report.notes))
-
     def as_dict(self) -> dict[str, Any]:
         """Return as JSON-able values each column's median times, tokens and mean deviation from the untouched one."""
         return {"clock": self.clock.name, "columns": [self._figures(column) for column in self.columns]}
@@ -187,9 +183,8 @@ def compare(
         except KeyboardInterrupt:
             if not columns[-1].drawn:
                 raise
-    whole = len(columns[-1].drawn)
     for column in columns:
-        del column.drawn[whole:]
+        del column.drawn[len(columns[-1].drawn) :]
     return Comparison(columns, clock, len(rows))
 
 

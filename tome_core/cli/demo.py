@@ -65,7 +65,8 @@ def execute(arguments: argparse.Namespace) -> int:
         rows = [(replace(request, prompt=prompt), arguments.seed) for prompt in arguments.prompts]
         comparison = compare(pipeline, configs, rows, pictures_at_once(DEMO, pipeline.device))
     _write(comparison, request, arguments, describe(pipeline.device))
-    print("\n".join([comparison.table(), *(f"note: {sentence}" for sentence in comparison.notes())]))
+    notes = dict.fromkeys(f"note: {note}" for column in comparison.columns[1:] for note in column.report.notes)
+    print("\n".join([comparison.table(), *notes]))
     print(f"\nOpen {arguments.out / 'grid.png'}")
     return comparison.conclude()
 

@@ -84,8 +84,7 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
         group, _, word = name.rpartition(" ")
         command = groups[group].add_parser(word, help=summary, description=f"Commands that {summary}.")
         is_named = list(words[: name.count(" ") + 1]) == name.split()
-        if is_named:
-            named = command
+        named = command if is_named else named
         if any(other.startswith(f"{name} ") for other in COMMANDS):
             groups[name] = _add_group(command)
         elif is_named:

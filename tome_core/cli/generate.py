@@ -14,7 +14,7 @@ from ..settings import kinds
 from ..speed import SpeedConfig
 from ..speed.layouts import read_layout
 from .arguments import add_device, add_request, whole
-from .comparison import compare
+from .comparison import Row, compare
 from .console import DONE, Parser, progress
 from .files import check_file, write_png
 from .models import opened, pictures_at_once
@@ -57,14 +57,16 @@ def execute(arguments: argparse.Namespace) -> int:
     with opened(arguments) as pipeline:
         request = new_request(pipeline, arguments, arguments.prompt)
         name, config = choice.named(read_layout(pipeline.unet).family)
+        rows = [(request, arguments.seed + i) for i in range(arguments.batch)]
         if arguments.compare:
-            return _compare(pipeline, request, name, config, arguments)
-        return _generate(pipeline, request, config, arguments)
+            return _compare(pipeline, rows, name, config, arguments)
+        return _generate(pipeline, rows, config, arguments)
 
 
-def _generate(pipeline: Any, request: Request, config: SpeedConfig, arguments: argparse.Namespace) -> int:
+def _generate(pipeline: Any, rows: list[Row], config: SpeedConfig, arguments: argparse.Namespace) -> int:
     """Write one file a seed: the name that was asked for, or for a batch that name with each seed."""
-    clock, seeds, out = Clock(pipeline.device), _seeds(arguments), arguments.out
+    request, seeds = rows[0][0], [seed for _, seed in rows]
+    clock, out = Clock(pipeline.device), arguments.out
     with merge(pipeline, config) as handle, progress(request.steps, "drawing") as bar:
         drawn = draw(pipeline, request, seeds, clock, bar.update)
     print(handle.report)
@@ -77,9 +79,9 @@ def _generate(pipeline: Any, request: Request, config: SpeedConfig, arguments: a
     return DONE
 
 
-def _compare(pipeline: Any, request: Request, name: str, config: SpeedConfig, arguments: argparse.Namespace) -> int:
+def _compare(pipeline: Any, rows: list[Row], name: str, config: SpeedConfig, arguments: argparse.Namespace) -> int:
     """Write one sheet with a row for each seed, or each one that was drawn before an interrupt."""
-    rows = [(request, seed) for seed in _seeds(arguments)]
+    request = rows[0][0]
     comparison = compare(pipeline, [(name, config)], rows, pictures_at_once(arguments.model, pipeline.device))
     print(f"{comparison.columns[1].report}\n\n{comparison.table()}")
     seeds = [str(seed) for _, seed in rows[: comparison.rows]]
@@ -88,10 +90,6 @@ def _compare(pipeline: Any, request: Request, name: str, config: SpeedConfig, ar
     write_png(arguments.out, sheet, _texts(request, config, arguments) | {"seed": ", ".join(seeds)})
     print(f"wrote {arguments.out}")
     return comparison.conclude()
-
-
-def _seeds(arguments: argparse.Namespace) -> list[int]:
-    return list(range(arguments.seed, arguments.seed + arguments.batch))
 
 
 def _texts(request: Request, config: SpeedConfig, arguments: argparse.Namespace) -> dict[str, str]:

@@ -116,8 +116,7 @@ def copy_pipeline(pipeline: Any) -> Any:
 
 def default_size(unet: Any) -> tuple[int, int]:
     """Return the width and height in pixels that a denoiser was made for."""
-    side = unet.config.sample_size * PIXELS
-    return side, side
+    return (unet.config.sample_size * PIXELS,) * 2
 
 
 def warn_of_words(prompts: list[str]) -> None:
