@@ -18,7 +18,7 @@ from ..binding import PARSERS, BindingConfig, BoundPrompt, Parse, apply_binding,
 from ..errors import UserError, as_user_error
 from ..speed import SpeedConfig
 from .arguments import add_device, add_request
-from .console import DONE, INTERRUPTED, Parser, complain, note, progress
+from .console import DONE, INTERRUPTED, Parser, note, print_error, progress
 from .files import check_folder, write_json, write_png
 from .models import opened
 from .sampling import Drawn, Request, draw, new_request
@@ -99,7 +99,7 @@ def execute(arguments: argparse.Namespace) -> int:
     print(f"\nOpen {arguments.out / 'pictures.png'} and {arguments.out / 'maps.png'}")
     if len(versions) == 2:
         return DONE
-    complain("interrupted after 1 of 2 pictures; the files are of that one")
+    print_error("interrupted after 1 of 2 pictures; the files are of that one")
     return INTERRUPTED
 
 
@@ -123,12 +123,11 @@ def _draw(
 ) -> list[Version]:
     """Return the pictures and the maps of text rows, untouched and bound; after an interrupt the first alone."""
     clock, versions = Clock(pipeline.device), []
-    parser = _choose_parser(arguments)
     with progress(2 * request.steps, "drawing") as bar:
         try:
             for name, binding in (("untouched", BindingConfig(strength=0)), ("bound", config)):
                 with (
-                    apply_binding(pipeline, binding, parser=parser),
+                    apply_binding(pipeline, binding, parser=_choose_parser(arguments)),
                     record_maps(pipeline, rows, merging=merging) as recorder,
                 ):
                     drawn = draw(pipeline, request, [arguments.seed], clock, bar.update)

@@ -22,7 +22,7 @@ from ..bench.sheet import Heading, draw_sheet
 from ..bench.table import table
 from ..metrics import psnr, relative_deviation
 from ..speed import SpeedConfig, SpeedReport
-from .console import DONE, INTERRUPTED, complain, progress
+from .console import DONE, INTERRUPTED, print_error, progress
 from .models import copy_pipeline
 from .sampling import Drawn, Request, draw
 
@@ -81,7 +81,7 @@ class Comparison:
         """Return the exit code; of an interrupted comparison, say how much of it there is."""
         if self.rows == self.asked:
             return DONE
-        complain(f"interrupted after {self.rows} of {self.asked} rows; the sheet and the figures are of those")
+        print_error(f"interrupted after {self.rows} of {self.asked} rows; the sheet and the figures are of those")
         return INTERRUPTED
 
     def as_dict(self) -> dict[str, Any]:

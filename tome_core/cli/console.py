@@ -39,7 +39,7 @@ def note(sentence: str) -> None:
     _write_line("note", sentence)
 
 
-def complain(sentence: str) -> None:
+def print_error(sentence: str) -> None:
     """Print why the command failed, in one line."""
     _write_line("error", sentence)
 

@@ -97,6 +97,5 @@ def _write(comparison: Comparison, request: Request, arguments: argparse.Namespa
         **comparison.as_dict(),
     }
     footer = f"tome-suite {__version__} · demo model · {request.summary} · seed {arguments.seed}"
-    sheet = comparison.sheet(_TITLE, prompts, footer)
     write_json(arguments.out / "report.json", report)
-    write_png(arguments.out / "grid.png", sheet, {"tome_version": __version__})
+    write_png(arguments.out / "grid.png", comparison.sheet(_TITLE, prompts, footer), {"tome_version": __version__})

@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 
 from .. import __version__
 from ..errors import CheckpointError, UnsupportedModelError, UserError
-from .console import DONE, INTERRUPTED, MISTAKE, Parser, complain, warnings_as_notes
+from .console import DONE, INTERRUPTED, MISTAKE, Parser, print_error, warnings_as_notes
 
 COMMANDS: Final[Mapping[str, str]] = {
     "demo": "draw sample pictures, with and without merging; works without a checkpoint",
@@ -59,15 +59,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:  # argparse, after --help and --version
         return leaving.code if isinstance(leaving.code, int) else DONE
     except (UserError, CheckpointError, UnsupportedModelError) as error:
-        complain(str(error))
+        print_error(str(error))
         return MISTAKE
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, named so that it need not be imported here
             raise
-        complain("the GPU has too little memory for this; a smaller --size or --batch, or --dtype float16, takes less")
+        print_error(
+            "the GPU has too little memory for this; a smaller --size or --batch, or --dtype float16, takes less"
+        )
         return MISTAKE
     except KeyboardInterrupt:
-        complain("interrupted")
+        print_error("interrupted")
         return INTERRUPTED
 
 
