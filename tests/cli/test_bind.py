@@ -169,7 +169,7 @@ def test_the_help_names_the_default_guidance(tome):
     ],
 )
 def test_the_parse_alone_needs_no_model(tome, tmp_path, monkeypatch, words, line):
-    monkeypatch.setattr(bind, "open_pipeline", None)
+    monkeypatch.setattr(bind, "opened", None)
     assert tome("bind", *words, "--parse") == (0, f"{line}\n", "")
     assert list(tmp_path.iterdir()) == []
 
