@@ -72,7 +72,7 @@ def execute(arguments: argparse.Namespace) -> int:
     speed = Choice({name: getattr(arguments, name) for name in _SPEED} | {"ratio": arguments.ratio or 0.0}).config()
     parser = partial(phrases, listing=arguments.groups)
     with as_user_error():
-        parse = phrases(arguments.prompt, arguments.groups)
+        parse = parser(arguments.prompt)
     if arguments.parse:
         print(parse)
         return DONE

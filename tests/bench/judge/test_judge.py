@@ -27,9 +27,9 @@ def fully_right(scene, picture):
 @pytest.mark.parametrize("side", [128, 256])
 def test_at_least_99_of_100_clean_renders_are_read_right(side):
     rng = np.random.default_rng(2024)
-    scenes = [random_scene(rng) for _ in range(500)]
+    scenes = [random_scene(rng) for _ in range(200)]
     right = sum(fully_right(scene, render(scene, side)) for scene in scenes)
-    assert right >= 495
+    assert right >= 198
 
 
 @pytest.mark.parametrize("shape", SHAPES)

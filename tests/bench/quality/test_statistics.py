@@ -85,7 +85,7 @@ def test_a_plain_difference_is_seen_and_its_interval_excludes_nought():
 
 
 def test_where_nothing_differs_small_p_values_are_rare():
-    values = [compare(shares(30, 4, 0.5, 2 * i), shares(30, 4, 0.5, 2 * i + 1)).p or 0 for i in range(60)]
+    values = [compare(shares(30, 4, 0.5, 2 * i), shares(30, 4, 0.5, 2 * i + 1)).p or 0 for i in range(30)]
     assert np.mean(np.array(values) < 0.05) <= 0.15
 
 

@@ -141,8 +141,8 @@ def test_settings_without_effect_are_told(bench):
     )
     assert told.err.splitlines() == [
         "tome: note: --parts has no effect on todo, whose settings are kv_downsample, levels",
-        "tome: note: ours:ratio=0: ratio 0 leaves the model untouched: nothing is installed",
         "tome: note: --skip-gate has no effect: suite single has no binding figures, for which alone the gate is run",
+        "tome: note: ours:ratio=0: ratio 0 leaves the model untouched: nothing is installed",
     ]
 
 

@@ -136,13 +136,18 @@ def test_an_interrupt_keeps_the_rounds_that_are_done(tome, tmp_path, monkeypatch
     assert json.loads((tmp_path / "a.json").read_text())["rounds"] == 1
 
 
-def test_a_ceiling_tells_how_much_of_the_possible_gain_is_reached(tome, tmp_path):
+def test_a_ceiling_tells_how_much_of_the_possible_gain_is_reached(tome, tmp_path, monkeypatch):
+    def known(ways, call, rounds, clock, on_call):
+        return [[Seconds(x, x) for x in (4.0, 2.0, 3.0, 3.0, 1.0)]] * rounds, True  # the ceiling of the block last
+
+    monkeypatch.setattr(comparison, "take_turns", known)
     told = tome(*QUICK, "--ceiling", "--methods", "ours:parts=block,levels=1+2,todo,tomesd", "--json", "a.json")
     assert told.code == 0
     untouched, block, todo, tomesd = json.loads((tmp_path / "a.json").read_text())["methods"]
     assert (untouched["flop_ratio"], untouched["time_ceiling_ratio"]) == (1, None)
     assert block["ceiling_ratio"] < block["flop_ratio"] < 1  # the matching counts its own
-    assert block["time_ceiling_ratio"] > 0
+    assert (block["time_ratio"], block["time_ceiling_ratio"]) == (0.5, 0.25)
+    assert block["share_of_ceiling_gain"] == pytest.approx(2 / 3)
     assert 0 < block["overhead_share"] < 1
     assert todo["flop_ratio"] < 1
     assert 0 < block["peak_bytes"] < untouched["peak_bytes"]

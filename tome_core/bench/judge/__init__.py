@@ -2,8 +2,8 @@
 
 from .colours import ColourFit
 from .judge import Found, judge
-from .scoring import Fate, Outcome, Score, score
+from .scoring import Fate, Score, score
 from .segmentation import UNSURE
 from .shapes import ShapeFit
 
-__all__ = ["UNSURE", "ColourFit", "Fate", "Found", "Outcome", "Score", "ShapeFit", "judge", "score"]
+__all__ = ["UNSURE", "ColourFit", "Fate", "Found", "Score", "ShapeFit", "judge", "score"]

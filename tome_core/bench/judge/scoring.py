@@ -19,9 +19,7 @@ unsure colour  there is an object of its shape, of an unsure colour
 unsure shape   there is no object of its shape, but one of an unsure shape that may stand for it
 missing        there is neither
 """
-Outcome = Literal["right", "swapped", "leaked", "wrong", "unsure"]
-
-ERRORS: Final[tuple[Outcome, ...]] = ("swapped", "leaked", "wrong")  # the gravest first
+ERRORS: Final = ("swapped", "leaked", "wrong")  # the gravest first
 
 
 @dataclass(frozen=True)
@@ -42,14 +40,12 @@ class Score:
         return not {"missing", "unsure shape"}.intersection(self.fates)
 
     @property
-    def binding(self) -> Outcome | None:
+    def binding(self) -> str | None:
         """Whether the wanted shapes have their colours, given presence (None without it): the gravest error decides."""
         if not self.present:
             return None
-        for error in ERRORS:
-            if error in self.fates:
-                return error
-        return "unsure" if "unsure colour" in self.fates else "right"
+        without = "unsure" if "unsure colour" in self.fates else "right"
+        return next((error for error in ERRORS if error in self.fates), without)
 
     @property
     def word(self) -> str:
@@ -57,7 +53,7 @@ class Score:
         if self.right:
             return "right"
         if self.binding in ERRORS:
-            return str(self.binding)
+            return self.binding
         return "missing" if "missing" in self.fates else "unsure" if self.unsure else "extra"
 
     @property
