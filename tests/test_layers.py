@@ -24,7 +24,7 @@ ARROWS = {
     "checkpoints": "clip_bytes errors",
     "demo": "checkpoints errors",
     "metrics": "",
-    "bench": "binding checkpoints demo errors merging metrics presets settings speed",
+    "bench": "binding checkpoints clip_bytes demo errors merging metrics presets settings speed unet_walk",
     "cli": EVERY_ROOM,
 }
 # the same inside the rooms that have rooms of their own, by the name of the folder or file

@@ -55,7 +55,7 @@ def test_a_file_of_prompts_is_drawn_and_it_is_said_that_nothing_judges_it(tome, 
         "tome: note: the demo model was not taught words of 2 of 2 prompts, such as 'bench'; --model takes a "
         "checkpoint of yours",
         "tome: note: the judge knows no attributes of prompts from a file: only the distance to the untouched pictures "
-        "is told",
+        "is shown",
         "tome: note: --split has no effect beside --prompts-file, which is instead of a suite",
         "tome: note: merge: no thing of which something is said in 1 of 2 prompts, which stay as they are, such as "
         "'a cat'",

@@ -152,7 +152,7 @@ def test_a_suite_that_was_not_taught_and_cannot_be_judged_is_run_with_both_said(
     assert told.err.splitlines() == [
         "tome: note: suite object-binding asks for things that wear something, which the weights of this package were "
         "not taught",
-        "tome: note: the judge knows no accessory: only the distance to the untouched pictures is told",
+        "tome: note: the judge knows no accessory: only the distance to the untouched pictures is shown",
     ]
     report = read(tmp_path / "a.json")
     assert report["suite"]["untaught"] == "things that wear something"

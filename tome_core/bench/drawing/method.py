@@ -22,7 +22,7 @@ class LeftOutError(Exception):
 class Method:
     """One way to draw; this one leaves the model as it is. It is sent to other processes."""
 
-    name: str  # as the user wrote it, or as reports name it; pictures do not depend on it
+    name: str  # as the user wrote it, or as reports name it
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -52,9 +52,10 @@ BASELINE: Final = Method(UNTOUCHED)
 
 
 def sources(*paths: str | Path) -> str:
-    """Return a digest of Python files, and of all those below folders: with other code come other pictures."""
+    """Return a digest of files, and of all code and word lists below folders: with others come other pictures."""
     digest = hashlib.sha256()
     for path in map(Path, paths):
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+        below = (file for file in path.rglob("*") if file.suffix in (".py", ".json"))
+        for file in sorted(below) if path.is_dir() else [path]:
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

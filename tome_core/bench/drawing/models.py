@@ -10,9 +10,11 @@ from typing import Any, Final
 
 import torch
 
+from ... import checkpoints
 from ...checkpoints import load_pipeline
-from ...demo import CHECKPOINT, load_demo
+from ...demo import CHECKPOINT, architecture, load_demo, loader
 from ...demo.architecture import CONFIGS
+from .method import sources
 
 DEMO_SIZE: Final = 256  # pixels a side
 _LIBRARIES: Final = ("torch", "diffusers", "transformers")
@@ -35,8 +37,9 @@ class PictureModel:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that its pictures depend on, as JSON-able values: weights, configuration, libraries, kind of device."""
+        """All that its pictures depend on, as JSON-able values: weights, configuration, code, libraries, device."""
         return {
+            "code": sources(*checkpoints.__path__, loader.__file__, architecture.__file__),
             "weights": _digest(self.path) if self.is_demo else _look(self.path),
             "configs": _CONFIGS if self.is_demo else None,
             "dtype": self.dtype,

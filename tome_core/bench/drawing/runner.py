@@ -40,7 +40,8 @@ class Runner:
     def key(self, method: Method, cases: Sequence[Case]) -> str:
         """Return the key of a batch, made of everything that its pictures depend on."""
         identity = {"model": self.model.identity, "settings": asdict(self.settings), "method": method.identity}
-        return key_of(identity | {"cases": [asdict(case) for case in cases]})
+        threads = 1 if self.processes > 1 else _threads(self.model)
+        return key_of(identity | {"cases": [asdict(case) for case in cases], "threads": threads})
 
     def missing(self, method: Method, cases: Sequence[Case]) -> list[Sequence[Case]]:
         """Return the batches that are not kept yet."""
@@ -99,7 +100,17 @@ def key_of(values: Mapping[str, Any]) -> str:
 
 
 def _draw(key: str, method: Method, cases: Sequence[Case], model: PictureModel, settings: Settings) -> Drawn:
-    return method.draw(model.open(), cases, settings)
+    before = torch.get_num_threads()
+    torch.set_num_threads(_threads(model))
+    try:
+        return method.draw(model.open(), cases, settings)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _threads(model: PictureModel) -> int:
+    """Return how many threads draw in this process; the demo model has one everywhere, for the same pictures."""
+    return 1 if model.is_demo else torch.get_num_threads()
 
 
 def _measure(key: str, measure: Callable[[], Any]) -> Any:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from ... import binding, merging
+from ... import binding, clip_bytes, merging
 from ...binding import BindingConfig, BindingHandle, Parse, apply_binding, phrases
 from ...errors import as_user_error
 from ..drawing import sampling
@@ -34,7 +34,8 @@ class Binding(Method):
     @property
     def identity(self) -> dict[str, Any]:
         """The config, with the code that binds."""
-        code = sources(*binding.__path__, *merging.__path__, __file__, isolation.__file__, sampling.__file__)
+        rooms = *binding.__path__, *merging.__path__
+        code = sources(*rooms, clip_bytes.__file__, __file__, isolation.__file__, sampling.__file__)
         return {"binds": "apart" if self.config is None else asdict(self.config), "code": code}
 
     def on(self, model: Any, cases: Sequence[Case] = ()) -> AbstractContextManager[object]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from ... import merging, speed
+from ... import merging, speed, unet_walk
 from ...errors import UserError, as_user_error
 from ...presets import SPEED_PRESETS, speed_preset
 from ...speed import Matcher, SpeedConfig, SpeedHandle, apply_speed
@@ -34,7 +34,7 @@ class Merging(Method):
         """The kind and its config, with the code that merges."""
         if self.kind == UNTOUCHED:
             return super().identity
-        code = sources(*merging.__path__, *speed.__path__, sampling.__file__)
+        code = sources(*merging.__path__, *speed.__path__, unet_walk.__file__, sampling.__file__)
         return {"kind": self.kind, "config": asdict(self.config), "given": [], "code": code}
 
     def fitted(self, unet: nn.Module) -> "Merging":

@@ -53,7 +53,7 @@ class SeenRows(Method):
     @property
     def identity(self) -> dict[str, Any]:
         """The rows that are seen, with the code that chooses them."""
-        return {"rows": self.name, "code": sources(__file__, sampling.__file__)}
+        return {"rows": self.rows_of.__name__, "code": sources(__file__, sampling.__file__)}
 
     def draw(self, pipeline: Any, cases: Sequence[Case], settings: Settings) -> Drawn:
         """Return one picture a case. The empty prompt, against which guidance works, keeps all of its rows."""

@@ -71,7 +71,7 @@ class QualityReport:
         untaught = self.setting["suite"]["untaught"]
         limits = [f"The weights of this package were not taught {untaught}."] if untaught else []
         if not self.setting["suite"]["judged"]:
-            limits.append("Nothing judges these pictures: whether they are better is for eyes to tell.")
+            limits.append("Nothing judges these pictures: look at them to see whether they are better.")
         how = f"Intervals: {_STATISTICS['interval']}. p: {_STATISTICS['test']}."
         return "\n\n".join([self.title, markdown(self.figures, self.gate), *limits, how])
 

@@ -9,7 +9,7 @@ from ..console import Parser
 from .quality import add_comparison, compare
 
 DESCRIPTION: Final = f"""\
-Draw the same prompts from the same noise, untouched and bound in several ways, and tell on the demo model how many
+Draw the same prompts from the same noise, untouched and bound in several ways, and show on the demo model how many
 pictures are fully right and how often an attribute went to the wrong thing, with intervals and tests by prompt; and
 how far all pictures are from the untouched ones, and what a picture costs in time. With --model it draws with a
 checkpoint of yours, with --prompts-file the prompts of a file such as T2I-CompBench's color_val.txt; no judge knows

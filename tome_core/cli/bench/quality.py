@@ -18,7 +18,7 @@ from ..models import DEMO, choose_device, choose_dtype, default_size, quiet_diff
 from ..settings import add_settings
 
 DESCRIPTION: Final = """\
-Draw the same prompts from the same noise with the demo model, untouched and merged, and tell how many pictures are
+Draw the same prompts from the same noise with the demo model, untouched and merged, and show how many pictures are
 fully right, what is wrong with the others, and how far all of them are from the untouched ones, with intervals and
 tests by prompt. Prompts of several objects come with two controls: each phrase drawn in a region of its own, and the
 attributes shuffled. Every picture is kept, so an interrupted run goes on where it was. The first run takes long."""
@@ -174,11 +174,11 @@ def _open(arguments: argparse.Namespace) -> Any:
 
 
 def _note_limits(arguments: argparse.Namespace, comparison: Any, prompts: list[str]) -> None:
-    """Note what nobody can tell of the pictures, and the settings without effect."""
+    """Note what is not known of the pictures, and the settings without effect."""
     suite, is_demo, alone = (
         comparison.suite,
         comparison.runner.model.is_demo,
-        "only the distance to the untouched pictures is told",
+        "only the distance to the untouched pictures is shown",
     )
     if not is_demo:
         note(f"the judge knows the demo model's pictures alone: {alone}, and --sheet shows pictures to look at")

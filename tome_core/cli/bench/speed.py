@@ -22,11 +22,11 @@ from ..models import DEMO, choose_device, choose_dtype, default_size, open_pipel
 from ..settings import add_settings
 
 DESCRIPTION: Final = f"""\
-Time one call of a denoiser, untouched and merged by several methods, in turn in one process, and tell each one's time
+Time one call of a denoiser, untouched and merged by several methods, in turn in one process, and show each one's time
 as a ratio to the untouched call of the same round: below 1 is faster. Processor time on a CPU, wall time on a GPU. Peak
 memory is what a call takes beside the model.
 Models: {DEMO}, a checkpoint's path, or true sizes with random weights ({", ".join(RANDOM)}), which are good for
-time and say nothing of quality: --demo-prompts tells that of the demo model beside each time. tomesd is the package of
+time and say nothing of quality: --demo-prompts shows that of the demo model beside each time. tomesd is the package of
 the method's authors, left out where it is not installed."""
 EXAMPLES: Final = """\
 examples:
@@ -56,14 +56,14 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--ceiling",
         action="store_true",
-        help="time each of ours also with a merge that costs nothing, and tell how much of that gain is reached",
+        help="time each of ours also with a merge that costs nothing, and show how much of that gain is reached",
     )
     parser.add_argument(
         "--demo-prompts",
         type=whole(1, MOST_PROMPTS),
         metavar="N",
-        help="draw N prompts with the demo model by each method, too, and tell how far its pictures are from the "
-        "untouched ones, whatever model is timed; 12 for a figure to be told, which takes a minute or more a method",
+        help="draw N prompts with the demo model by each method, too, and show how far its pictures are from the "
+        "untouched ones, whatever model is timed; 12 give a usable figure, which takes a minute or more a method",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="store the results here, too")
     add_settings(parser, SHARED)
