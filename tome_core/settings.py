@@ -14,9 +14,8 @@ Nodes, the command line and other user interfaces build their inputs from `kinds
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Final
 
 _OFF_ON: Final = ("off", "on")
@@ -90,18 +89,19 @@ class Number(_Bounded):
         return self._or_none(f"a number from {self.least:g} to {self.most:g}")
 
     def normal(self, value: Any) -> Any:
-        return float(value) if _is_number(value) else value
+        return float(value) if value is not None and self.accepts(value) else value
 
     def accepts(self, value: Any) -> bool:
         if value is None:
             return self.optional
-        return _is_number(value) and self.least <= value <= self.most  # NaN compares false
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        return is_number and self.least <= value <= self.most  # NaN compares false
 
     def parse(self, text: str) -> float:
         return float(text)
 
     def format(self, value: Any) -> str:
-        return str(value) if value is None else f"{value:g}"
+        return str(value) if value is None else f"{value:.12g}"
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,9 @@ class Whole(_Bounded):
     @property
     def rule(self) -> str:
         return self._or_none(f"a whole number from {self.least} to {self.most}")
+
+    def normal(self, value: Any) -> Any:
+        return _plain(value)
 
     def accepts(self, value: Any) -> bool:
         return self.optional if value is None else _is_whole(value, self.least, self.most)
@@ -216,7 +219,8 @@ class Cell(_Bounded):
         return _as_tuple(value)
 
     def accepts(self, value: Any) -> bool:
-        return len(value) == 2 and all(_is_whole(side, self.least, self.most) for side in value) and value != (1, 1)
+        is_pair = isinstance(value, tuple) and len(value) == 2 and value != (1, 1)
+        return is_pair and all(_is_whole(side, self.least, self.most) for side in value)
 
     def parse(self, text: str) -> tuple[int, ...]:
         return tuple(map(int, _items(text, r"[,+x]")))
@@ -260,20 +264,25 @@ def require(name: str, holds: bool, rule: str, value: object) -> None:
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+    """Return what has an order as a tuple, and anything else as a tuple of one."""
+    if getattr(value, "ndim", 0) == 1:  # of numpy or torch
+        value = value.tolist()
+    items = value if isinstance(value, (list, tuple, range)) else (value,)
+    return tuple(map(_plain, items))
+
+
+def _plain(value: Any) -> Any:
+    """Return a whole number of another library as Python's own."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
 
 
 def _items(text: str, separator: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in re.split(separator, text.strip()))
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
 def _is_whole(value: Any, least: int, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
-def _are_different(values: tuple[Any, ...]) -> bool:
-    return len(values) > 0 and all(value not in values[:i] for i, value in enumerate(values))
+def _are_different(values: Any) -> bool:
+    return isinstance(values, tuple) and len(values) > 0 and all(v not in values[:i] for i, v in enumerate(values))

@@ -2,8 +2,7 @@ import math
 
 import pytest
 
-from tome_core.checkpoints.completeness import empty_models, original_shapes
-from tome_core.checkpoints.configuration import read_configs
+from tome_core.checkpoints.configuration import empty_models, original_shapes, read_configs
 from tome_core.checkpoints.family import Family
 from tome_core.checkpoints.layout import clip_names, open_clip_names, unet_names, vae_names
 

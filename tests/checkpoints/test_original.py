@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from tests.tools.random_checkpoints import narrow_configs
 from tome_core.checkpoints import load_original, to_original_layout
-from tome_core.checkpoints.completeness import original_shapes
+from tome_core.checkpoints.configuration import original_shapes
 from tome_core.checkpoints.family import Family
 from tome_core.checkpoints.layout import unet_names, vae_names
 from tome_core.errors import CheckpointError

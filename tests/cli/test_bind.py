@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from tome_core.binding import BindingConfig
-from tome_core.binding.parsing import spacy_parser
 from tome_core.cli import bind
 from tome_core.demo import DEMO_GUIDANCE
 from tome_core.presets import binding_preset
@@ -170,17 +169,9 @@ def test_the_help_names_the_default_guidance(tome):
     ],
 )
 def test_the_parse_alone_needs_no_model(tome, tmp_path, monkeypatch, words, line):
-    monkeypatch.setattr(bind, "open_pipeline", None)
+    monkeypatch.setattr(bind, "opened", None)
     assert tome("bind", *words, "--parse") == (0, f"{line}\n", "")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_spacy_is_asked_for_in_one_word_and_told_in_one_line_where_it_is_not(tome, monkeypatch):
-    monkeypatch.setattr(spacy_parser, "_models", list)
-    assert tome("bind", PROMPT, "--parse", "--parser", "auto") == (0, f"{TOLD}\n", "")
-    told = tome("bind", PROMPT, "--parse", "--parser", "spacy")
-    assert (told.code, told.out) == (2, "")
-    assert told.err.startswith("tome: error: parser must be 'rules' unless chosen with spacy and a model of it")
 
 
 def test_words_that_the_demo_model_was_not_taught_are_noted(tome):

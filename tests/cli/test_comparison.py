@@ -6,10 +6,11 @@ from itertools import count
 
 import pytest
 import torch
+from PIL import Image
 
+from tome_core.bench.clock import Clock, Seconds
 from tome_core.cli import comparison, console
 from tome_core.cli.comparison import Column, Comparison, compare
-from tome_core.cli.machine import Clock, Seconds
 from tome_core.cli.models import DEMO, one_thread, pictures_at_once
 from tome_core.cli.sampling import Drawn, Request
 from tome_core.speed import SpeedConfig, SpeedReport
@@ -63,31 +64,30 @@ def test_an_interrupt_stops_every_thread_and_keeps_the_whole_rows(demo_model, mo
     assert threading.active_count() == running
 
 
-def test_the_clock_of_a_thread_leaves_out_the_others(demo_model):
-    def spin(until: float) -> None:
-        while time.thread_time() < until:
+def test_the_time_of_a_picture_leaves_out_the_other_threads(demo_model, monkeypatch):
+    def spin(pipeline, request, seeds, clock, on_step):
+        start, end = clock(), time.thread_time() + 0.05
+        while time.thread_time() < end:
             pass
+        return Drawn([Image.new("RGB", (8, 8))], torch.ones(1, 4, 1, 1), clock() - start)
 
-    clock = comparison._ThreadClock(CPU)
-    other = threading.Thread(target=spin, args=(0.2,))
-    start, own = clock(), time.thread_time()
-    other.start()
-    other.join()
-    assert clock.figure(clock() - start) < 0.1
-    start, own = clock(), time.thread_time()
-    spin(own + 0.05)
-    assert 0.05 <= clock.figure(clock() - start) < 0.1
+    monkeypatch.setattr(comparison, "draw", spin)
+    result = compare(demo_model, [("merged", MERGED)], ROWS, threads=4)
+    assert all(0.05 <= result.clock.figure(drawn.seconds) < 0.1 for column in result.columns for drawn in column.drawn)
 
 
 def test_figures_are_medians_over_the_rows():
     def column(name: str, times: list[float]) -> Column:
-        drawn = [Drawn([], torch.zeros(1, 4, 2, 2), Seconds(seconds, 10 * seconds)) for seconds in times]
-        return Column(name, SpeedConfig(), SpeedReport("", SpeedConfig(), "block", []), drawn)
+        picture, latents = Image.new("RGB", (8, 8)), torch.ones(1, 4, 1, 1)
+        drawn = [Drawn([picture], latents, Seconds(seconds, 10 * seconds)) for seconds in times]
+        return Column(name, SpeedConfig(), SpeedReport("", SpeedConfig(), "block", ()), drawn)
 
     untouched, merged = column("untouched", [1.0, 2.0, 4.0]), column("merged", [0.5, 3.0, 2.0])
-    result = Comparison([untouched, merged], Clock(CPU), 3)
-    assert (result.seconds(untouched), result.seconds(merged)) == (2.0, 2.0)
-    assert (result.time_ratio(untouched), result.time_ratio(merged)) == (1.0, 0.5)
+    figures = Comparison([untouched, merged], Clock(CPU), 3).as_dict()["columns"]
+    assert [column["seconds_per_picture"] for column in figures] == [2.0, 2.0]
+    assert [column["wall_seconds_per_picture"] for column in figures] == [20.0, 20.0]
+    assert [column["time_ratio"] for column in figures] == [1.0, 0.5]
+    assert [(column["psnr_db"], column["latent_deviation"]) for column in figures] == [(None, 0), (None, 0)]
 
 
 def test_the_demo_model_takes_one_thread_unless_the_user_says_otherwise(monkeypatch, thread_of_torch):

@@ -4,8 +4,7 @@ import torch
 from safetensors.torch import load_file
 
 from tome_core.demo import CHECKPOINT, DEMO_PROMPTS, load_demo, untaught_words
-from tome_core.demo.architecture import LATENT_SCALE
-from tome_core.demo.pixels import to_unit
+from tome_core.demo.architecture import LATENT_SCALE, to_unit
 from tome_core.demo.scene import HELD_OUT_PAIRS, random_scene, render
 from tome_core.metrics import psnr
 

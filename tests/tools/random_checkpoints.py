@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from tome_core.checkpoints import load_original
-from tome_core.checkpoints.completeness import original_shapes
-from tome_core.checkpoints.configuration import Configs, read_configs
+from tome_core.checkpoints.configuration import Configs, original_shapes, read_configs
 from tome_core.checkpoints.family import Family
 
 Shapes = dict[str, tuple[int, ...]]

@@ -14,13 +14,13 @@ from torch.utils.hooks import RemovableHandle
 from ..errors import UnsupportedModelError
 from .maps import Grid, attention_maps, on_grid, resize, slots_of
 
-_Orders = tuple[tuple[str, ...], ...]  # what the equal parts of a batch are of, for each number of parts
-_PLAIN: Final[_Orders] = (("prompt",), ("negative", "prompt"))
-_PERTURBED: Final[_Orders] = (("prompt", "perturbed"), ("negative", "prompt", "perturbed"))
-_OTHERS: Final[dict[str, _Orders]] = {  # by a part of the pipeline's name
-    "InstructPix2Pix": (("prompt",), ("prompt", "negative", "negative")),
-    "LEdits": (("negative", "prompt"),),  # one part is the negative prompt, more than two are several edits
-    "SAGPipeline": (("negative", "prompt"),),  # one part is the negative prompt, where there is guidance
+# which of the equal parts of a batch is the prompt's, by the number of parts
+_PLAIN: Final = {1: 0, 2: 1}  # the prompt alone, or behind the negative one
+_PERTURBED: Final = {2: 0, 3: 1}  # the same, and the prompt once more, perturbed
+_OTHERS: Final = {  # by a part of the pipeline's name
+    "InstructPix2Pix": {1: 0, 3: 0},
+    "LEdits": {2: 1},  # one part is the negative prompt, more than two are several edits
+    "SAGPipeline": {2: 1},  # one part is the negative prompt, where there is guidance
 }
 
 
@@ -190,9 +190,10 @@ class MapRecorder:
 def _place(pipeline: object, parts: int) -> int | None:
     """Return which of the equal parts of a batch is the prompt's; None where that is not known."""
     names = [cls.__name__ for cls in type(pipeline).__mro__]
-    other = next((orders for part, orders in _OTHERS.items() if any(part in name for name in names)), _PLAIN)
-    orders = _PERTURBED if getattr(pipeline, "do_perturbed_attention_guidance", False) else other
-    return next((order.index("prompt") for order in orders if len(order) == parts), None)
+    if getattr(pipeline, "do_perturbed_attention_guidance", False):
+        return _PERTURBED.get(parts)
+    other = next((places for part, places in _OTHERS.items() if any(part in name for name in names)), _PLAIN)
+    return other.get(parts)
 
 
 def _layers(unet: object) -> dict[nn.Module, list[nn.Module]]:

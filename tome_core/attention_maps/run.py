@@ -70,7 +70,7 @@ class MapRun:
                 labels += [phrase.label for phrase in prompt.phrases]
         self.labels = tuple(labels)
         self._totals: dict[Grid, tuple[Tensor, Tensor]] = {}  # [images, K, h, w], and [K, h, w] how often each was read
-        self._notes: list[str] = []
+        self._notes: dict[str, None] = {}  # each sentence once, in order
         self._calls = 0
         self._lock = threading.Lock()  # newer hosts run several devices at once
 
@@ -94,7 +94,7 @@ class MapRun:
         """
         entries = list(zip(options.get("cond_or_uncond", ()), options.get("uuids", ()), strict=False))
         if not entries or not isinstance(context, Tensor) or n.shape[0] % len(entries):
-            self._note("a call did not say whose rows are whose: it was left out")
+            self._notes["a call did not say whose rows are whose: it was left out"] = None
             return
         images = n.shape[0] // len(entries)
         height, width = options["activations_shape"][-2:]
@@ -108,7 +108,7 @@ class MapRun:
             if uuid not in self._prompts or (side != 0 and is_two_sided):
                 continue
             if layer is None or not (is_whole or slots is not None):
-                self._note(f"{n.shape[1]} tokens on a grid of {grid[0]} x {grid[1]} were left out")
+                self._notes[f"{n.shape[1]} tokens on a grid of {grid[0]} x {grid[1]} were left out"] = None
                 return
             rows = slice(place * images, (place + 1) * images)
             entry = next((entry for entry in self._positive() if entry.get("uuid") == uuid), {})
@@ -150,10 +150,6 @@ class MapRun:
             total[(slice(None), *here)] += maps.to(total.device)
             times[here] += 1
             self._calls += 1
-
-    def _note(self, sentence: str) -> None:
-        if sentence not in self._notes:
-            self._notes.append(sentence)
 
 
 def _phrase_maps(layer: Any, n: Tensor, context: Tensor, phrases: Sequence[Phrase], length: int) -> Tensor:

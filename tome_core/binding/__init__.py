@@ -1,5 +1,7 @@
 """Token Merging for Training-Free Semantic Binding (Hu et al. 2024): the modifiers of a thing stay with it."""
 
+# ruff: noqa: F401  # a type checker reads the imports, and `_HOMES` names the same ones when the program runs
+
 from typing import TYPE_CHECKING
 
 from ..lazy import importer
@@ -10,34 +12,15 @@ if TYPE_CHECKING:
     from .encoding import BoundPrompt
     from .parsing.parse import Group, Parse, Span
     from .parsing.phrases import phrases
-    from .parsing.spacy_parser import PARSERS, choose_parser
     from .rows.composite import PromptRows, RowGroup, bind_rows
 
-__all__ = [
-    "PARSERS",
-    "BindingConfig",
-    "BindingHandle",
-    "BoundPrompt",
-    "Group",
-    "Parse",
-    "PromptRows",
-    "RowGroup",
-    "Span",
-    "apply_binding",
-    "bind_rows",
-    "choose_parser",
-    "phrases",
-]
-
-__getattr__ = importer(
-    __name__,
-    {
-        "config": ("BindingConfig",),
-        "doors.diffusers": ("BindingHandle", "apply_binding"),
-        "encoding": ("BoundPrompt",),
-        "parsing.parse": ("Group", "Parse", "Span"),
-        "parsing.phrases": ("phrases",),
-        "parsing.spacy_parser": ("PARSERS", "choose_parser"),
-        "rows.composite": ("PromptRows", "RowGroup", "bind_rows"),
-    },
-)
+_HOMES = {
+    "config": ("BindingConfig",),
+    "doors.diffusers": ("BindingHandle", "apply_binding"),
+    "encoding": ("BoundPrompt",),
+    "parsing.parse": ("Group", "Parse", "Span"),
+    "parsing.phrases": ("phrases",),
+    "rows.composite": ("PromptRows", "RowGroup", "bind_rows"),
+}
+__all__ = [name for names in _HOMES.values() for name in names]  # pyright: ignore[reportUnsupportedDunderAll]
+__getattr__ = importer(__name__, _HOMES)

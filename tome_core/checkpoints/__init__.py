@@ -4,7 +4,7 @@ diffusers and transformers are imported when a model is opened, so that a wrong 
 """
 
 from .loading import load_pipeline
-from .original import load_original, to_original_layout
+from .original import load_original, quiet_libraries, to_original_layout
 from .tokenizer import clip_tokenizer
 
-__all__ = ["clip_tokenizer", "load_original", "load_pipeline", "to_original_layout"]
+__all__ = ["clip_tokenizer", "load_original", "load_pipeline", "quiet_libraries", "to_original_layout"]

@@ -1,4 +1,4 @@
-"""Which Stable Diffusion a checkpoint in original layout is, and what its denoiser predicts, from names and shapes.
+"""Which Stable Diffusion a checkpoint in original layout is, and what its denoiser predicts, told from its header.
 
 A denoiser predicts the noise (epsilon) or the velocity (v_prediction; Salimans & Ho 2022, section 4). Weights of both
 kinds have the same names and shapes, so a file may not say which it is.
@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Literal
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
-from ..errors import UnsupportedModelError
-from .header import Header
+from ..errors import CheckpointError, UnsupportedModelError
 from .layout import UNET_PREFIX
 
 Family = Literal["sd15", "sd2", "sdxl"]
 PredictionType = Literal["epsilon", "v_prediction"]
 
 PREDICTION_TYPES: Final = ("epsilon", "v_prediction")
+PICKLES: Final = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 
 SUPPORTED: Final = "supported are whole Stable Diffusion 1.5, 2.x and SDXL base text-to-image checkpoints"
 _WIDTH: Final = 320  # channels of the finest level in all three families
@@ -46,6 +48,41 @@ _OTHER_KINDS: Final = (
 _TELLTALE: Final = UNET_PREFIX + "output_blocks.11.1.transformer_blocks.0.norm1.bias"
 _TELLTALE_DEVIATION: Final = 0.09
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Header:
+    """The table of contents of one safetensors file."""
+
+    path: Path
+    shapes: Mapping[str, tuple[int, ...]]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_header(path: Path) -> Header:
+    """Return the header of a safetensors file; no weight is read.
+
+    Raises `CheckpointError` for a missing file, a pickle, another kind of file, and a truncated or damaged one.
+    """
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist; models are opened from local files, nothing is downloaded")
+    refuse_pickle(path)
+    if not path.is_file() or path.suffix.lower() != ".safetensors":
+        raise CheckpointError(f"{path} must be a .safetensors file or a diffusers folder")
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            return Header(path, shapes, file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is no whole safetensors file, truncated or damaged ({error})") from error
+
+
+def refuse_pickle(path: Path) -> None:
+    """Raise `CheckpointError` if the file's name says that it is a pickle."""
+    if path.suffix.lower() in PICKLES:
+        raise CheckpointError(
+            f"{path} is a pickle, and opening a pickle can run any code hidden in it; convert it to .safetensors"
+        )
 
 
 def detect_family(header: Header) -> Family:
@@ -83,8 +120,7 @@ def _context_width(header: Header) -> int:
     return next(widths, 0)
 
 
-def _other_kind(names: Iterable[str]) -> str:
-    names = list(names)
+def _other_kind(names: Collection[str]) -> str:
     for kind, signs in _OTHER_KINDS:
         if any(sign in name for name in names for sign in signs):
             return kind
@@ -121,10 +157,10 @@ def find_prediction_type(header: Header, family: Family) -> PredictionType:
 
 
 def _stated_in_file(header: Header) -> PredictionType | None:
-    if "v_pred" in header.shapes:  # an empty tensor that trainers of v-models add
+    stated = header.metadata.get("modelspec.prediction_type")
+    if "v_pred" in header.shapes or stated in ("v", "v_prediction"):  # v_pred: empty, by trainers of v-models
         return "v_prediction"
-    stated: dict[str, PredictionType] = {"v": "v_prediction", "v_prediction": "v_prediction", "epsilon": "epsilon"}
-    return stated.get(header.metadata.get("modelspec.prediction_type", ""))
+    return "epsilon" if stated == "epsilon" else None
 
 
 def _stated_in_yaml(header: Header) -> PredictionType | None:

@@ -6,8 +6,8 @@ Names only: no tensor is touched, and no width is assumed, so that the same rule
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 UNET_PREFIX: Final = "model.diffusion_model."
 VAE_PREFIX: Final = "first_stage_model."
@@ -110,6 +110,11 @@ def open_clip_names(names: Iterable[str], prefix: str) -> dict[str, str]:
     """Return transformers name -> OpenCLIP name; query, key and value share one name, stacked in this order."""
     rewritten = {name: _rewrite(name.removeprefix("text_model."), _OPEN_CLIP) for name in names}
     return {name: prefix + open_name for name, open_name in rewritten.items()}
+
+
+def renamed(model: Any, names: Mapping[str, str]) -> dict[str, Any]:
+    """Return original name -> weight of a model."""
+    return {names[name]: weight for name, weight in model.state_dict().items()}
 
 
 def _rewrite(name: str, rules: _Rules) -> str:

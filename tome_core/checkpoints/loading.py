@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from ..errors import CheckpointError, UnsupportedModelError
-from .completeness import check_part, empty_models
-from .configuration import Configs, is_xl, read_configs, text_encoders, tokenizer_of, tokenizers
-from .family import SUPPORTED, Family, check_prediction_type, detect_family, find_prediction_type
-from .header import PICKLES, read_header, refuse_pickle
+from .configuration import Configs, check_part, empty_models, is_xl, read_configs, tokenizers
+from .family import SUPPORTED, check_prediction_type, detect_family, find_prediction_type, read_header, refuse_pickle
 from .original import load_original, opening, pipeline_options
 
 if TYPE_CHECKING:
@@ -55,15 +53,8 @@ def load_pipeline(
         return _load_folder(path, dtype=dtype, device=device, prediction_type=prediction_type)
     header = read_header(path)
     family = detect_family(header)
-    predicts = prediction_type or find_prediction_type(header, family)
-    return load_original(path, _predicting(read_configs(family), family, predicts), dtype=dtype, device=device)
-
-
-def _predicting(configs: Configs, family: Family, prediction_type: str) -> Configs:
-    scheduler = {**configs["scheduler"], "prediction_type": prediction_type}
-    if family == "sd2" and prediction_type == "v_prediction":  # published for 768 pixels, which is 96 in the latent
-        return {**configs, "scheduler": scheduler, "unet": {**configs["unet"], "sample_size": 96}}
-    return {**configs, "scheduler": scheduler}
+    configs = read_configs(family, prediction_type or find_prediction_type(header, family))
+    return load_original(path, configs, dtype=dtype, device=device)
 
 
 def _load_folder(path: Path, *, dtype: torch.dtype, device: str | torch.device, prediction_type: str | None) -> Any:
@@ -74,25 +65,22 @@ def _load_folder(path: Path, *, dtype: torch.dtype, device: str | torch.device, 
     class_name = _pipeline_class(path)
     parts = ("unet", "vae", *_TEXT_ENCODERS[class_name])
     configs = {part: _read_json(path / part / "config.json") for part in parts}
-    _check_unet(path, configs["unet"])
+    found, channels = configs["unet"].get("_class_name", "UNet2DConditionModel"), configs["unet"].get("in_channels", 4)
+    if found != "UNet2DConditionModel" or channels != 4:
+        raise UnsupportedModelError(f"{path} has a {found} with {channels} input channels; {SUPPORTED}")
     files = {part: _weight_files(path / part) for part in parts}
+    variant = _HALF if any(_is_half(file) for part in files.values() for file in part) else None
     with opening(path):
+        import diffusers
+
         _check_weights(path, files, configs)
-        pipeline = _open(path, class_name, configs, torch_dtype=dtype, variant=_variant(files)).to(device)
+        options = {"use_safetensors": True, "torch_dtype": dtype, "variant": variant}
+        options |= tokenizers(configs, path) | pipeline_options(is_xl(configs))
+        pipeline = getattr(diffusers, class_name).from_pretrained(str(path), **options).to(device)
         if prediction_type is not None:
             config = {**pipeline.scheduler.config, "prediction_type": prediction_type}
             pipeline.scheduler = type(pipeline.scheduler).from_config(config)
     return pipeline
-
-
-def _open(path: Path, class_name: str, configs: Configs, **options: Any) -> Any:
-    import diffusers
-
-    lacking = {name: configs[name] for name in text_encoders(configs) if not (path / tokenizer_of(name)).is_dir()}
-    options |= pipeline_options(is_xl(configs))
-    return getattr(diffusers, class_name).from_pretrained(
-        str(path), use_safetensors=True, **tokenizers(lacking), **options
-    )
 
 
 def _pipeline_class(path: Path) -> str:
@@ -105,28 +93,18 @@ def _pipeline_class(path: Path) -> str:
     return class_name
 
 
-def _check_unet(path: Path, config: dict[str, Any]) -> None:
-    class_name, channels = config.get("_class_name", "UNet2DConditionModel"), config.get("in_channels", 4)
-    if class_name != "UNet2DConditionModel" or channels != 4:
-        raise UnsupportedModelError(f"{path} has a {class_name} with {channels} input channels; {SUPPORTED}")
-
-
 def _weight_files(folder: Path) -> list[Path]:
     """Return the weight files of one component: the plain ones, else the fp16 variant."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        for pickle in sorted(file for file in folder.glob("*") if file.suffix in PICKLES):
-            refuse_pickle(pickle)
+        for file in sorted(folder.glob("*")):
+            refuse_pickle(file)
         raise CheckpointError(f"{folder} holds no weights (*.safetensors)")
     return [file for file in files if not _is_half(file)] or files
 
 
 def _is_half(file: Path) -> bool:
     return f".{_HALF}" in file.name
-
-
-def _variant(files: Mapping[str, list[Path]]) -> str | None:
-    return _HALF if any(_is_half(file) for part in files.values() for file in part) else None
 
 
 def _check_weights(path: Path, files: Mapping[str, list[Path]], configs: Configs) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from .completeness import check_complete
-from .configuration import Configs, is_xl, text_encoders, tokenizer_of, tokenizers
-from .header import Header, read_header
-from .layout import clip_names, unet_names, vae_names
+from .configuration import Configs, check_complete, is_xl, text_encoders, tokenizer_of, tokenizers
+from .family import Header, read_header
+from .layout import clip_names, renamed, unet_names, vae_names
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
@@ -60,12 +59,15 @@ def to_original_layout(
     unet: a `UNet2DConditionModel`; vae: an `AutoencoderKL`; text_encoder: a `CLIPTextModel`; of any width.
     The weights share no memory with the models. `load_original` is the way back.
     """
-    names = {
-        **_originals(unet, unet_names(unet.state_dict(), unet.config.layers_per_block)),
-        **_originals(vae, vae_names(vae.state_dict(), len(vae.config.block_out_channels))),
-        **_originals(text_encoder, clip_names(text_encoder.state_dict())),
+    weights = {
+        **renamed(unet, unet_names(unet.state_dict(), unet.config.layers_per_block)),
+        **renamed(vae, vae_names(vae.state_dict(), len(vae.config.block_out_channels))),
+        **renamed(text_encoder, clip_names(text_encoder.state_dict())),
     }
-    return {name: _as_original(name, weight).to("cpu", dtype, copy=True).contiguous() for name, weight in names.items()}
+    for name, weight in weights.items():
+        if ".mid.attn_1." in name and weight.ndim == 2:  # the original autoencoder has 1x1 convolutions, not matrices
+            weights[name] = weight[:, :, None, None]
+    return {name: weight.detach().to("cpu", dtype, copy=True).contiguous() for name, weight in weights.items()}
 
 
 @contextmanager
@@ -84,8 +86,10 @@ def opening(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Silence the warnings of diffusers and transformers inside the block, then set their levels back.
+def quiet_libraries(*, bars: bool = True) -> Iterator[None]:
+    """Silence the warnings of diffusers and transformers inside the block, then set them back as they were.
+
+    bars: whether their progress bars stay.
 
     Opening a sound checkpoint makes them warn about types to keep (an empty list), image processors that are never
     used, and weights that old releases left in the file.
@@ -97,6 +101,9 @@ def quiet_libraries() -> Iterator[None]:
         for library in (diffusers_logging, transformers_logging):
             undo.callback(library.set_verbosity, library.get_verbosity())
             library.set_verbosity_error()
+            if not bars and library.is_progress_bar_enabled():
+                undo.callback(library.enable_progress_bar)
+                library.disable_progress_bar()
         undo.enter_context(warnings.catch_warnings())
         # Older releases know the argument by no other name.
         warnings.filterwarnings("ignore", message="`torch_dtype` is deprecated", category=FutureWarning)
@@ -105,38 +112,20 @@ def quiet_libraries() -> Iterator[None]:
 
 def pipeline_options(xl: bool) -> dict[str, Any]:
     """Return what every pipeline is opened with: no network, no safety checker, no watermark."""
-    if xl:
-        return {"local_files_only": True, "add_watermarker": False}
-    return {
-        "local_files_only": True,
-        "safety_checker": None,
-        "feature_extractor": None,
-        "requires_safety_checker": False,
-    }
+    checker = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    return {"local_files_only": True, **({"add_watermarker": False} if xl else checker)}
 
 
 def _convert(header: Header, configs: Configs, dtype: torch.dtype) -> Any:
     import diffusers
 
-    xl = is_xl(configs)
+    xl, wanted = is_xl(configs), dict(configs["scheduler"])
     pipeline_class = getattr(diffusers, "StableDiffusionXLPipeline" if xl else "StableDiffusionPipeline")
-    scheduler = _scheduler(configs["scheduler"])
+    scheduler = getattr(diffusers, wanted.get("_class_name", "DDIMScheduler")).from_config(wanted)
+    options = {"scheduler": scheduler, "torch_dtype": dtype, **tokenizers(configs), **pipeline_options(xl)}
     with tempfile.TemporaryDirectory() as folder:  # diffusers reads configurations from a folder only
         _write_configs(Path(folder), configs, pipeline_class, type(scheduler))
-        return pipeline_class.from_single_file(
-            str(header.path),
-            config=folder,
-            scheduler=scheduler,
-            torch_dtype=dtype,
-            **tokenizers(configs),
-            **pipeline_options(xl),
-        )
-
-
-def _scheduler(config: Mapping[str, Any]) -> Any:
-    import diffusers
-
-    return getattr(diffusers, config.get("_class_name", "DDIMScheduler")).from_config(dict(config))
+        return pipeline_class.from_single_file(str(header.path), config=folder, **options)
 
 
 def _write_configs(folder: Path, configs: Configs, pipeline_class: type, scheduler_class: type) -> None:
@@ -149,13 +138,3 @@ def _write_configs(folder: Path, configs: Configs, pipeline_class: type, schedul
     index["scheduler"] = ("diffusers", scheduler_class.__name__)
     index["_class_name"] = pipeline_class.__name__
     (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
-
-
-def _originals(model: Any, names: dict[str, str]) -> dict[str, Tensor]:
-    return {names[name]: weight.detach() for name, weight in model.state_dict().items()}
-
-
-def _as_original(name: str, weight: Tensor) -> Tensor:
-    """The original autoencoder's attention is made of 1x1 convolutions, diffusers' of matrices."""
-    is_vae_attention = ".mid.attn_1." in name and weight.ndim == 2
-    return weight[:, :, None, None] if is_vae_attention else weight

@@ -33,17 +33,13 @@ def clip_tokenizer(*, pad: str = END) -> CLIPTokenizer:
 
     # A folder is the one form that every transformers release reads.
     with tempfile.TemporaryDirectory() as folder:
-        write_vocabulary(Path(folder))
+        vocab, rules = json.dumps(vocabulary(), ensure_ascii=False), "\n".join(merges())
+        (Path(folder) / "vocab.json").write_text(vocab, encoding="utf-8")
+        (Path(folder) / "merges.txt").write_text(f"#version: 0.2\n{rules}\n", encoding="utf-8")
         tokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=CONTEXT_LENGTH, local_files_only=True)
     # Set afterwards: a pad token given to the constructor becomes a special token, see above.
     tokenizer.pad_token = pad
     return tokenizer
-
-
-def write_vocabulary(folder: Path) -> None:
-    """Write CLIP's vocab.json and merges.txt, the files of a `CLIPTokenizer` folder, into an existing folder."""
-    (folder / "vocab.json").write_text(json.dumps(vocabulary(), ensure_ascii=False), encoding="utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges()) + "\n", encoding="utf-8")
 
 
 def vocabulary() -> dict[str, int]:

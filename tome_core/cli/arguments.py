@@ -9,10 +9,10 @@ from ..checkpoints.family import PREDICTION_TYPES
 from ..demo import DEMO_GUIDANCE
 from ..speed.config import MAX_SEED
 from .console import Parser
-from .machine import DTYPES
-from .models import DEMO
+from .models import DEMO, DTYPES
 
 LEAST_SIDE, MOST_SIDE = 64, 8192
+_SIZE_RULE = f"each a multiple of 8 from {LEAST_SIDE} to {MOST_SIDE}"
 
 
 def add_request(parser: Parser, *, negative: str = "what to avoid in the picture") -> None:
@@ -29,21 +29,17 @@ def add_request(parser: Parser, *, negative: str = "what to avoid in the picture
         metavar="SCALE",
         help=f"how closely to follow the prompt; default {DEMO_GUIDANCE:g} for the demo model, else diffusers' own",
     )
-    add_sampling(parser, steps=20)
+    add_sampling(parser)
 
 
-def add_sampling(parser: Parser, *, steps: int) -> None:
+def add_sampling(parser: Parser) -> None:
     """Add --steps, --seed and --size."""
     group = parser.add_argument_group("picture")
     group.add_argument(
-        "--steps", type=whole(1, 1000), default=steps, metavar="N", help="sampling steps, default %(default)s"
+        "--steps", type=whole(1, 1000), default=20, metavar="N", help="sampling steps, default %(default)s"
     )
     group.add_argument(
-        "--seed",
-        type=whole(0, MAX_SEED),
-        default=0,
-        metavar="N",
-        help="picks the starting noise, default %(default)s",
+        "--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="picks the starting noise, default %(default)s"
     )
     group.add_argument(
         "--size",
@@ -96,9 +92,6 @@ def numbers(text: str) -> tuple[float, ...]:
         return tuple(float(item) for item in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be numbers such as 0.5,0.75, got {text!r}") from None
-
-
-_SIZE_RULE = f"each a multiple of 8 from {LEAST_SIDE} to {MOST_SIDE}"
 
 
 def size(text: str) -> tuple[int, int]:

@@ -1,26 +1,28 @@
 """`tome bind PROMPT`: the usual picture, the picture with each thing bound to its attributes, and attention maps."""
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from ..attention_maps import record_maps
+from torch import Tensor
+
+from .. import __version__
+from ..attention_maps import MapRecorder, entropy, overlap, overlay, record_maps
 from ..bench.clock import Clock
-from ..binding import PARSERS, BindingConfig, BoundPrompt, Parse, apply_binding, choose_parser
+from ..bench.methods.merging import merge
+from ..bench.sheet import Heading, draw_sheet
+from ..binding import BindingConfig, BoundPrompt, Parse, apply_binding, phrases
 from ..errors import UserError, as_user_error
-from ..speed import SpeedConfig, SpeedHandle
+from ..speed import SpeedConfig
 from .arguments import add_device, add_request
-from .bind_files import Pair, Version, overlap_line, write_pair
-from .console import DONE, INTERRUPTED, Parser, complain, note, progress
-from .files import check_folder
-from .libraries import quiet_diffusers
-from .machine import choose_device, choose_dtype
-from .models import one_thread, open_pipeline, warn_of_length
-from .sampling import Request, draw, new_request, warn_of_demo
-from .settings import add_binding_settings, add_settings, merge, new_binding_config, new_config
+from .console import DONE, INTERRUPTED, Parser, note, print_error, progress
+from .files import check_folder, write_json, write_png
+from .models import opened
+from .sampling import Drawn, Request, draw, new_request
+from .settings import Choice, add_binding_settings, add_settings, new_binding_config
 
 DESCRIPTION: Final = """\
 Draw a prompt twice from the same noise: as usual, and with each thing and its attributes bound into one token, so that
@@ -43,12 +45,6 @@ def add_arguments(parser: Parser) -> None:
     """Add the prompt and everything that can be chosen beside it."""
     add_request(parser, negative="what to avoid in the picture; it is never bound")
     parser.add_argument("--groups", default="", metavar="LIST", help='"thing: words, words; thing: words"')
-    parser.add_argument(
-        "--parser",
-        choices=PARSERS,
-        default="rules",
-        help="finds the groups: rules, or spaCy if it is installed",
-    )
     parser.add_argument("--parse", action="store_true", help="print the groups of the prompt, and draw nothing")
     parser.add_argument("--out", type=Path, default=Path("tome-bind"), metavar="FOLDER", help="default ./%(default)s")
     add_binding_settings(parser)
@@ -56,50 +52,49 @@ def add_arguments(parser: Parser) -> None:
     add_device(parser)
 
 
+@dataclass(frozen=True)
+class Version:
+    """One of the two pictures, and the maps of its groups over the model calls."""
+
+    name: str
+    drawn: Drawn
+    recorder: MapRecorder
+
+    @property
+    def maps(self) -> Tensor:
+        """The mean over the calls, a map for each group [K, height, width]."""
+        return self.recorder.mean()[0]
+
+
 def execute(arguments: argparse.Namespace) -> int:
     """Read the prompt, draw it twice, write the files and print the result."""
     config = new_binding_config(arguments)
-    speed = new_config({name: getattr(arguments, name) for name in _SPEED} | {"ratio": arguments.ratio or 0.0})
-    parser = _choose_parser(arguments)
+    speed = Choice({name: getattr(arguments, name) for name in _SPEED} | {"ratio": arguments.ratio or 0.0}).config()
+    parser = partial(phrases, listing=arguments.groups)
     with as_user_error():
-        parse = parser(arguments.prompt)
+        parse = phrases(arguments.prompt, arguments.groups)
     if arguments.parse:
         print(parse)
         return DONE
     if not parse.groups:
         raise UserError(f"prompt must say something of a thing, such as 'a red cat' or ~...~, got {parse.text!r}")
-    device = choose_device(arguments.device)
     check_folder(arguments.out)
-    warn_of_demo(arguments, parse.text)
     _warn(arguments, config, speed)
-    with quiet_diffusers(), one_thread(arguments.model, device):
-        dtype = choose_dtype(arguments.dtype, device)
-        pipeline = open_pipeline(arguments.model, dtype=dtype, device=device, prediction_type=arguments.prediction_type)
-        warn_of_length(pipeline, parse.text)
-        bound = _read(pipeline, arguments)
-        request = new_request(pipeline, arguments)
+    with opened(arguments) as pipeline:
+        request = new_request(pipeline, arguments, parse.text)
+        with apply_binding(pipeline, parser=parser) as handle, as_user_error():
+            bound = handle.read(arguments.prompt)
         with merge(pipeline, speed) as merging:
             print(parse)
-            versions = _draw(pipeline, arguments, request, (BindingConfig(strength=0), config), merging, bound)
-    settings = {"model": Path(arguments.model).name, "binding": asdict(config), "speed": asdict(speed)}
-    write_pair(arguments.out, Pair(request, arguments.seed, bound, versions, settings))
-    print(overlap_line(bound.parse, versions))
+            rows = [group.noun[0] for group in bound.groups]
+            versions = _draw(pipeline, arguments, request, config, merging, rows)
+    _write(arguments, request, bound, versions, {"binding": asdict(config), "speed": asdict(speed)})
+    print(_overlap_line(bound.parse, versions))
     print(f"\nOpen {arguments.out / 'pictures.png'} and {arguments.out / 'maps.png'}")
     if len(versions) == 2:
         return DONE
-    complain("interrupted after 1 of 2 pictures; the files are of that one")
+    print_error("interrupted after 1 of 2 pictures; the files are of that one")
     return INTERRUPTED
-
-
-def _choose_parser(arguments: argparse.Namespace) -> Callable[[str], Parse]:
-    with as_user_error():
-        return partial(choose_parser(arguments.parser), listing=arguments.groups)
-
-
-def _read(pipeline: Any, arguments: argparse.Namespace) -> BoundPrompt:
-    """Return the rows of the groups; raise `UserError` for a group that the model does not read whole."""
-    with apply_binding(pipeline, parser=_choose_parser(arguments)) as handle, as_user_error():
-        return handle.read(arguments.prompt)
 
 
 def _warn(arguments: argparse.Namespace, config: BindingConfig, speed: SpeedConfig) -> None:
@@ -113,22 +108,15 @@ def _warn(arguments: argparse.Namespace, config: BindingConfig, speed: SpeedConf
 
 
 def _draw(
-    pipeline: Any,
-    arguments: argparse.Namespace,
-    request: Request,
-    configs: Sequence[BindingConfig],
-    merging: SpeedHandle,
-    bound: BoundPrompt,
+    pipeline: Any, arguments: argparse.Namespace, request: Request, config: BindingConfig, merging: Any, rows: list[int]
 ) -> list[Version]:
-    """Return the pictures and their maps, one for each config; where an interrupt cut one off, those before it."""
+    """Return the pictures and the maps of text rows, untouched and bound; after an interrupt the first alone."""
     clock, versions = Clock(pipeline.device), []
-    rows = [group.noun[0] for group in bound.groups]
-    parser = _choose_parser(arguments)
-    with progress(request.steps * len(configs), "drawing") as bar:
+    with progress(2 * request.steps, "drawing") as bar:
         try:
-            for name, config in zip(("untouched", "bound"), configs, strict=True):
+            for name, binding in (("untouched", BindingConfig(strength=0)), ("bound", config)):
                 with (
-                    apply_binding(pipeline, config, parser=parser),
+                    apply_binding(pipeline, binding, parser=partial(phrases, listing=arguments.groups)),
                     record_maps(pipeline, rows, merging=merging) as recorder,
                 ):
                     drawn = draw(pipeline, request, [arguments.seed], clock, bar.update)
@@ -140,3 +128,66 @@ def _draw(
     for sentence in dict.fromkeys([*merged, *(x for version in versions for x in version.recorder.notes)]):
         note(sentence)
     return versions
+
+
+def _write(
+    arguments: argparse.Namespace, request: Request, bound: BoundPrompt, versions: Sequence[Version], settings: Any
+) -> None:
+    """Write pictures.png, maps.png and maps.json; `settings` are JSON-able values beside those of the request."""
+    folder, seed = arguments.out, arguments.seed
+    parse, names = bound.parse, [version.name for version in versions]
+    texts = {"prompt": request.prompt, "seed": str(seed), "tome_version": __version__}
+    footer = f"tome-suite {__version__} · {request.summary} · seed {seed}"
+    pictures = [version.drawn.pictures[0] for version in versions]
+    sheet = draw_sheet(parse.text, [Heading(name) for name in names], [""], [pictures], footer)
+    write_png(folder / "pictures.png", sheet, texts)
+    headings = [
+        Heading(parse.words(group.subject), (" + ".join(map(parse.words, group.modifiers)),)) for group in parse.groups
+    ]
+    pairs = list(zip(pictures, (version.maps for version in versions), strict=True))
+    rows = [[picture, *(overlay(picture, weights) for weights in maps)] for picture, maps in pairs]
+    ranges = [["", *(f"{weights.min():.3f} to {weights.max():.3f}" for weights in maps)] for _, maps in pairs]
+    footer += " · below each map, from its darkest to its lightest value, is its share of the attention"
+    sheet = draw_sheet(parse.text, [Heading("picture"), *headings], names, rows, footer, ranges)
+    write_png(folder / "maps.png", sheet, texts)
+    groups = {"text": parse.text, "told": str(parse), "without_attributes": parse.bare, "groups": _groups(bound)}
+    figures = {version.name: _figures(version) for version in versions}
+    settings = asdict(request) | {"seed": seed, "model": Path(arguments.model).name, **settings}
+    write_json(folder / "maps.json", {"settings": settings, "parse": groups, "maps": figures})
+
+
+def _overlap_line(parse: Parse, versions: Sequence[Version]) -> str:
+    """Return in one line how much the maps of two things lie on each other, where there are two."""
+    if len(parse.groups) < 2:
+        return "one group: there is no other one whose map could lie on its own"
+    means = []
+    for version in versions:
+        shared = overlap(version.maps)
+        pairs = shared[shared.new_ones(shared.shape).triu(1).bool()]
+        means.append(f"{version.name} {pairs.mean().item():.2f}")
+    return f"maps of two things lie on each other (0 apart, 1 the same): {', '.join(means)}"
+
+
+def _groups(bound: BoundPrompt) -> list[dict[str, Any]]:
+    parse = bound.parse
+    return [
+        {
+            "subject": parse.words(group.subject),
+            "modifiers": [parse.words(span) for span in group.modifiers],
+            "spans": {"subject": group.subject, "modifiers": group.modifiers},
+            "rows": asdict(rows),
+        }
+        for group, rows in zip(parse.groups, bound.groups, strict=True)
+    ]
+
+
+def _figures(version: Version) -> dict[str, Any]:
+    """Return a version's maps and what is measured on them, as JSON-able values; none of it is picture quality."""
+    mean = version.maps
+    return {
+        "calls": len(version.recorder.calls),
+        "entropy_nats": entropy(mean).tolist(),
+        "entropy_nats_by_call": [entropy(maps[0]).tolist() for maps in version.recorder.calls],
+        "overlap": overlap(mean).tolist(),
+        "mean": [[[round(x, 6) for x in line] for line in weights] for weights in mean.tolist()],
+    }

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Final, NoReturn
 
 from tqdm import tqdm
@@ -38,7 +39,7 @@ def note(sentence: str) -> None:
     _write_line("note", sentence)
 
 
-def complain(sentence: str) -> None:
+def print_error(sentence: str) -> None:
     """Print why the command failed, in one line."""
     _write_line("error", sentence)
 
@@ -70,32 +71,22 @@ class _Lines(tqdm):
 @contextmanager
 def warnings_as_notes() -> Iterator[None]:
     """Inside the block, this package's warnings and log records are notes, once each; other warnings are silent."""
-    logger, handler = logging.getLogger(_PACKAGE), _NoteHandler()
+    note_once = cache(note)
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            note_once(record.getMessage())
+
+    logger, handler = logging.getLogger(_PACKAGE), Notes(logging.WARNING)
     logger.addHandler(handler)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.filterwarnings("always", category=UserWarning, module=rf"{_PACKAGE}(\.|$)")
-            warnings.showwarning = lambda message, *_, **__: handler.note_once(str(message))
+            warnings.showwarning = lambda message, *_, **__: note_once(str(message))
             yield
     finally:
         logger.removeHandler(handler)
-
-
-class _NoteHandler(logging.Handler):
-    """Prints each sentence once."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._noted: set[str] = set()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.note_once(record.getMessage())
-
-    def note_once(self, sentence: str) -> None:
-        if sentence not in self._noted:
-            self._noted.add(sentence)
-            note(sentence)
 
 
 def _write_line(kind: str, sentence: str) -> None:

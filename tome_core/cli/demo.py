@@ -5,8 +5,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-
 from .. import __version__
 from ..bench.clock import describe
 from ..demo import DEMO_GUIDANCE, DEMO_PROMPTS, untaught_words
@@ -14,15 +12,12 @@ from ..errors import UserError
 from ..presets import SPEED_PRESETS
 from ..speed import SpeedConfig
 from .arguments import add_device, add_sampling, numbers
-from .comparison import Comparison, compare, name_of
+from .comparison import Comparison, compare
 from .console import Parser
 from .files import check_folder, write_json, write_png
-from .libraries import quiet_diffusers
-from .machine import choose_device
-from .models import DEMO, default_size, one_thread, open_pipeline, pictures_at_once, warn_of_words
-from .presets import Choice, add_preset
+from .models import DEMO, default_size, opened, pictures_at_once, warn_of_words
 from .sampling import Request
-from .settings import add_settings
+from .settings import Choice, add_preset, add_settings
 
 DESCRIPTION: Final = """\
 Draw a sheet of pictures with the small model of this package. Each row is a prompt: first without merging, then with
@@ -52,26 +47,26 @@ def add_arguments(parser: Parser) -> None:
         "presets, or 0.5,0.75 where one of the settings of token merging below is named",
     )
     group.add_argument("--out", type=Path, default=Path("tome-demo"), metavar="FOLDER", help="default ./%(default)s")
-    add_sampling(parser, steps=20)
+    add_sampling(parser)
     add_preset(parser, several=True)
     add_settings(parser, _SETTINGS)
     add_device(parser, dtype=False)
+    parser.set_defaults(model=DEMO, dtype="float32", prediction_type=None)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Draw the sheet, write it and its report, and print its figures."""
     configs = _configs(arguments)
-    device = choose_device(arguments.device)
     check_folder(arguments.out)
-    warn_of_words(arguments.prompts)
-    with quiet_diffusers(), one_thread(DEMO, device):
-        pipeline = open_pipeline(DEMO, dtype=torch.float32, device=device)
+    with opened(arguments) as pipeline:
+        warn_of_words(arguments.prompts)
         width, height = arguments.size or default_size(pipeline.unet)
         request = Request("", arguments.steps, width, height, DEMO_GUIDANCE)
         rows = [(replace(request, prompt=prompt), arguments.seed) for prompt in arguments.prompts]
-        comparison = compare(pipeline, configs, rows, pictures_at_once(DEMO, device))
-    _write(comparison, request, arguments, describe(device))
-    print("\n".join([comparison.table(), *(f"note: {sentence}" for sentence in comparison.notes())]))
+        comparison = compare(pipeline, configs, rows, pictures_at_once(DEMO, pipeline.device))
+    _write(comparison, request, arguments, describe(pipeline.device))
+    notes = dict.fromkeys(f"note: {note}" for column in comparison.columns[1:] for note in column.report.notes)
+    print("\n".join([comparison.table(), *notes]))
     print(f"\nOpen {arguments.out / 'grid.png'}")
     return comparison.conclude()
 
@@ -88,15 +83,12 @@ def _configs(arguments: argparse.Namespace) -> list[tuple[str, SpeedConfig]]:
         choices = [Choice({"ratio": ratio, **shared}, None, strength) for ratio in ratios or _RATIOS]
     else:
         choices = [Choice(shared, word, strength) for word in words]
-    configs = [choice.config(_FAMILY) for choice in choices]
-    return [(choice.name or name_of(config), config) for choice, config in zip(choices, configs, strict=True)]
+    return [choice.named(_FAMILY) for choice in choices]
 
 
 def _write(comparison: Comparison, request: Request, arguments: argparse.Namespace, machine: dict[str, Any]) -> None:
     prompts = arguments.prompts[: comparison.rows]
-    width, height, steps, seed = request.width, request.height, request.steps, arguments.seed
-    footer = f"tome-suite {__version__} · demo model · {width} x {height} pixels · {steps} steps · seed {seed}"
-    settings = asdict(request) | {"prompts": prompts, "seed": seed}
+    settings = asdict(request) | {"prompts": prompts, "seed": arguments.seed}
     del settings["prompt"]
     report = {
         "machine": machine,
@@ -104,6 +96,6 @@ def _write(comparison: Comparison, request: Request, arguments: argparse.Namespa
         "untaught_words": {prompt: untaught_words(prompt) for prompt in prompts},
         **comparison.as_dict(),
     }
-    sheet = comparison.sheet(_TITLE, prompts, footer)
+    footer = f"tome-suite {__version__} · demo model · {request.summary} · seed {arguments.seed}"
     write_json(arguments.out / "report.json", report)
-    write_png(arguments.out / "grid.png", sheet, {"tome_version": __version__})
+    write_png(arguments.out / "grid.png", comparison.sheet(_TITLE, prompts, footer), {"tome_version": __version__})

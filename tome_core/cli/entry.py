@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 
 from .. import __version__
 from ..errors import CheckpointError, UnsupportedModelError, UserError
-from .console import DONE, INTERRUPTED, MISTAKE, Parser, complain, warnings_as_notes
+from .console import DONE, INTERRUPTED, MISTAKE, Parser, print_error, warnings_as_notes
 
 COMMANDS: Final[Mapping[str, str]] = {
     "demo": "draw sample pictures, with and without merging; works without a checkpoint",
@@ -59,15 +59,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:  # argparse, after --help and --version
         return leaving.code if isinstance(leaving.code, int) else DONE
     except (UserError, CheckpointError, UnsupportedModelError) as error:
-        complain(str(error))
+        print_error(str(error))
         return MISTAKE
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, named so that it need not be imported here
             raise
-        complain("the GPU has too little memory for this; a smaller --size or --batch, or --dtype float16, takes less")
+        print_error(
+            "the GPU has too little memory for this; a smaller --size or --batch, or --dtype float16, takes less"
+        )
         return MISTAKE
     except KeyboardInterrupt:
-        complain("interrupted")
+        print_error("interrupted")
         return INTERRUPTED
 
 
@@ -76,47 +78,34 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
 
     Raises `UserError` for words that are no command.
     """
-    return _parser().parse_args(words)
-
-
-class _LazyParser(Parser):
-    """The parser of a command; its module is imported when its word is given."""
-
-    def __init__(self, module: str = "", **settings: Any) -> None:
-        super().__init__(**settings)
-        self.set_defaults(execute=self._print_help)
-        self._module = module
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        if self._module:
-            module = import_module(self._module, __package__)
-            self.description, self.epilog = module.DESCRIPTION, module.EXAMPLES
-            module.add_arguments(self)
-            self.set_defaults(execute=module.execute)
-        arguments, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")  # argparse would name `tome` as the command
-        return arguments, unknown
-
-    def _print_help(self, _: argparse.Namespace) -> int:
-        self.print_help()
-        return DONE
-
-
-def _parser() -> Parser:
-    """Return the parser of `tome`: one parser a command, and those of `bench` below it."""
-    parser = _LazyParser(prog="tome", description="Token merging: faster Stable Diffusion.", epilog=_EXAMPLES)
+    words = sys.argv[1:] if words is None else words
+    parser = named = Parser(prog="tome", description="Token merging: faster Stable Diffusion.", epilog=_EXAMPLES)
     parser.add_argument("--version", action="version", version=f"tome {__version__}")
-    groups: dict[str, Any] = {"": _add_group(parser)}
+    groups = {"": _add_group(parser)}
     for name, summary in COMMANDS.items():
         group, _, word = name.rpartition(" ")
-        has_commands = any(other.startswith(f"{name} ") for other in COMMANDS)
-        module = "" if has_commands else f".{name.replace(' ', '.')}"
-        command = groups[group].add_parser(word, help=summary, description=f"Commands that {summary}.", module=module)
-        if has_commands:
+        command = groups[group].add_parser(word, help=summary, description=f"Commands that {summary}.")
+        is_named = list(words[: name.count(" ") + 1]) == name.split()
+        named = command if is_named else named
+        if any(other.startswith(f"{name} ") for other in COMMANDS):
             groups[name] = _add_group(command)
-    return parser
+        elif is_named:
+            module = import_module(f".{name.replace(' ', '.')}", __package__)
+            command.description, command.epilog = module.DESCRIPTION, module.EXAMPLES
+            module.add_arguments(command)
+            command.set_defaults(execute=module.execute)
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown:
+        named.error(f"unrecognized arguments: {' '.join(unknown)}")  # argparse would always name `tome`
+    return arguments
 
 
 def _add_group(parser: Parser) -> Any:
-    return parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_LazyParser)
+    """Add the commands below a parser, and let it print its help where none of them is named."""
+
+    def print_help(_: argparse.Namespace) -> int:
+        parser.print_help()
+        return DONE
+
+    parser.set_defaults(execute=print_help)
+    return parser.add_subparsers(title="commands", metavar="COMMAND")

@@ -2,26 +2,24 @@
 
 import argparse
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
 from .. import __version__
 from ..bench.clock import Clock
+from ..bench.methods.merging import merge
 from ..settings import kinds
 from ..speed import SpeedConfig
 from ..speed.layouts import read_layout
 from .arguments import add_device, add_request, whole
-from .comparison import compare, name_of
+from .comparison import Row, compare
 from .console import DONE, Parser, progress
 from .files import check_file, write_png
-from .libraries import quiet_diffusers
-from .machine import choose_device, choose_dtype
-from .models import one_thread, open_pipeline, pictures_at_once, warn_of_length
-from .presets import add_preset, chosen
-from .sampling import Request, draw, new_request, warn_of_demo
-from .settings import add_settings, merge
+from .models import opened, pictures_at_once
+from .sampling import Request, draw, new_request
+from .settings import Choice, add_preset, add_settings
 
 DESCRIPTION: Final = """\
 Draw a picture from a prompt, faster by merging tokens, and print what merging did. The model is the small one of this
@@ -50,66 +48,47 @@ def add_arguments(parser: Parser) -> None:
     add_device(parser)
 
 
-@dataclass(frozen=True)
-class Job:
-    """What to draw, with what, and where to: `name` is the config's, `texts` go into the files."""
-
-    pipeline: Any
-    request: Request
-    name: str
-    config: SpeedConfig
-    seeds: list[int]
-    clock: Clock
-    out: Path
-    texts: dict[str, str]
-
-
 def execute(arguments: argparse.Namespace) -> int:
     """Draw, write the files and print what merging did."""
-    choice = chosen(arguments, _SETTINGS)
+    arguments.out = arguments.out or _next_free(Path("tome.png"))
+    check_file(arguments.out, ".png")
+    choice = Choice({name: getattr(arguments, name) for name in _SETTINGS}, arguments.preset, arguments.strength)
     choice.config()  # a mistake is found before the model is opened
-    device = choose_device(arguments.device)
-    dtype = choose_dtype(arguments.dtype, device)
-    out = arguments.out or _next_free(Path("tome.png"))
-    check_file(out, ".png")
-    warn_of_demo(arguments, arguments.prompt)
-    with quiet_diffusers(), one_thread(arguments.model, device):
-        pipeline = open_pipeline(arguments.model, dtype=dtype, device=device, prediction_type=arguments.prediction_type)
-        warn_of_length(pipeline, arguments.prompt)
-        request = new_request(pipeline, arguments)
-        seeds = [arguments.seed + i for i in range(arguments.batch)]
-        config = choice.config(read_layout(pipeline.unet).family)
-        texts = _texts(request, config, arguments)
-        job = Job(pipeline, request, choice.name or name_of(config), config, seeds, Clock(device), out, texts)
+    with opened(arguments) as pipeline:
+        request = new_request(pipeline, arguments, arguments.prompt)
+        name, config = choice.named(read_layout(pipeline.unet).family)
+        rows = [(request, arguments.seed + i) for i in range(arguments.batch)]
         if arguments.compare:
-            return _compare(job, pictures_at_once(arguments.model, device))
-        return _generate(job)
+            return _compare(pipeline, rows, name, config, arguments)
+        return _generate(pipeline, rows, config, arguments)
 
 
-def _generate(job: Job) -> int:
+def _generate(pipeline: Any, rows: list[Row], config: SpeedConfig, arguments: argparse.Namespace) -> int:
     """Write one file a seed: the name that was asked for, or for a batch that name with each seed."""
-    with merge(job.pipeline, job.config) as handle, progress(job.request.steps, "drawing") as bar:
-        drawn = draw(job.pipeline, job.request, job.seeds, job.clock, bar.update)
+    request, seeds = rows[0][0], [seed for _, seed in rows]
+    clock, out = Clock(pipeline.device), arguments.out
+    with merge(pipeline, config) as handle, progress(request.steps, "drawing") as bar:
+        drawn = draw(pipeline, request, seeds, clock, bar.update)
     print(handle.report)
-    print(f"{job.clock.figure(drawn.seconds) / len(job.seeds):.2f} {job.clock.unit} a picture")
-    for seed, picture in zip(job.seeds, drawn.pictures, strict=True):
-        path = job.out if len(job.seeds) == 1 else job.out.with_stem(f"{job.out.stem}-{seed}")
-        write_png(path, picture, job.texts | {"seed": str(seed)})
+    print(f"{clock.figure(drawn.seconds) / len(seeds):.2f} {clock.unit} a picture")
+    texts = _texts(request, config, arguments)
+    for seed, picture in zip(seeds, drawn.pictures, strict=True):
+        path = out if len(seeds) == 1 else out.with_stem(f"{out.stem}-{seed}")
+        write_png(path, picture, texts | {"seed": str(seed)})
         print(f"wrote {path}")
     return DONE
 
 
-def _compare(job: Job, threads: int) -> int:
+def _compare(pipeline: Any, rows: list[Row], name: str, config: SpeedConfig, arguments: argparse.Namespace) -> int:
     """Write one sheet with a row for each seed, or each one that was drawn before an interrupt."""
-    request = job.request
-    comparison = compare(job.pipeline, [(job.name, job.config)], [(request, seed) for seed in job.seeds], threads)
+    request = rows[0][0]
+    comparison = compare(pipeline, [(name, config)], rows, pictures_at_once(arguments.model, pipeline.device))
     print(f"{comparison.columns[1].report}\n\n{comparison.table()}")
-    seeds = job.seeds[: comparison.rows]
-    labels = [f"seed {seed}" for seed in seeds]
-    footer = f"tome-suite {__version__} · {request.width} x {request.height} pixels · {request.steps} steps"
-    sheet = comparison.sheet(request.prompt, labels, footer)
-    write_png(job.out, sheet, job.texts | {"seed": ", ".join(str(seed) for seed in seeds)})
-    print(f"wrote {job.out}")
+    seeds = [str(seed) for _, seed in rows[: comparison.rows]]
+    footer = f"tome-suite {__version__} · {request.summary}"
+    sheet = comparison.sheet(request.prompt, [f"seed {seed}" for seed in seeds], footer)
+    write_png(arguments.out, sheet, _texts(request, config, arguments) | {"seed": ", ".join(seeds)})
+    print(f"wrote {arguments.out}")
     return comparison.conclude()
 
 

@@ -1,21 +1,36 @@
-"""The models that a command can open by name or path."""
+"""The models that a command can open by name or path, and the device and threads that they run on."""
 
+import argparse
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from copy import copy, deepcopy
+from importlib.util import find_spec
 from typing import Any, Final
 
 import torch
 
-from ..checkpoints import load_pipeline
+from ..bench.drawing.sampling import PIXELS
+from ..checkpoints import load_pipeline, quiet_libraries
 from ..demo import load_demo, untaught_words
+from ..errors import UserError
 from .console import note, waiting
 
 DEMO: Final = "demo"
+DTYPES: Final = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _AT_ONCE: Final = 4
-PIXELS: Final = 8
-"""Pixels a side of one place in the latent, in every family that opens here."""
+
+
+@contextmanager
+def opened(arguments: argparse.Namespace) -> Iterator[Any]:
+    """Yield the pipeline that the arguments ask for, and keep its libraries quiet inside the block.
+
+    Raises as `choose_device`, `quiet_diffusers` and `open_pipeline` do.
+    """
+    device = choose_device(arguments.device)
+    dtype, predicts = choose_dtype(arguments.dtype, device), arguments.prediction_type
+    with quiet_diffusers(), one_thread(arguments.model, device):
+        yield open_pipeline(arguments.model, dtype=dtype, device=device, prediction_type=predicts)
 
 
 def open_pipeline(name: str, *, dtype: torch.dtype, device: torch.device, prediction_type: str | None = None) -> Any:
@@ -25,12 +40,48 @@ def open_pipeline(name: str, *, dtype: torch.dtype, device: torch.device, predic
     Raises `CheckpointError` and `UnsupportedModelError` as `load_pipeline` does.
     """
     with waiting(f"opening {name}"):
-        if name == DEMO:
-            pipeline: Any = load_demo(dtype=dtype, device=device)
-        else:
-            pipeline = load_pipeline(name, dtype=dtype, device=device, prediction_type=prediction_type)
+        where: Any = {"dtype": dtype, "device": device}
+        pipeline = load_demo(**where) if name == DEMO else load_pipeline(name, prediction_type=prediction_type, **where)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def quiet_diffusers() -> AbstractContextManager[None]:
+    """Return a block inside which diffusers and transformers give neither warnings nor progress bars.
+
+    Raises `UserError` where one is not installed.
+    """
+    missing = [name for name in ("diffusers", "transformers") if find_spec(name) is None]
+    if missing:
+        named = " and ".join(missing)
+        raise UserError(f"this needs {named}, which is not installed here: pip install 'tome-suite[diffusers]'")
+    return quiet_libraries(bars=False)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name; "auto" is a GPU if there is one.
+
+    Raises `UserError` for a name that torch does not know, or a device that is not here.
+    """
+    if name == "auto":
+        has_mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device).item()  # torch finds out only now whether it is there; meta has no values
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"device must be auto, cpu, or a GPU that torch finds on this machine, got {name!r}") from error
+    return device
+
+
+def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
+    """Return the type of a name; None is float16 on a GPU and float32 elsewhere."""
+    return DTYPES[name or ("float32" if device.type == "cpu" else "float16")]
+
+
+def usable_cores() -> int:
+    """Return how many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
@@ -65,21 +116,12 @@ def copy_pipeline(pipeline: Any) -> Any:
 
 def default_size(unet: Any) -> tuple[int, int]:
     """Return the width and height in pixels that a denoiser was made for."""
-    side = unet.config.sample_size * PIXELS
-    return side, side
+    return (unet.config.sample_size * PIXELS,) * 2
 
 
 def warn_of_words(prompts: list[str]) -> None:
     """Name the words that the demo model was not taught, in a note."""
     words = list(dict.fromkeys(word for prompt in prompts for word in untaught_words(prompt)))
     if words:
-        named = ", ".join(repr(word) for word in words)
+        named = ", ".join(map(repr, words))
         note(f"the demo model was not taught {named}; it knows coloured shapes, such as 'a red square'")
-
-
-def warn_of_length(pipeline: Any, prompt: str) -> None:
-    """Say in a note that the end of a prompt is cut off, if it is."""
-    longest = pipeline.tokenizer.model_max_length
-    count = len(pipeline.tokenizer(prompt).input_ids)
-    if count > longest:
-        note(f"the prompt has {count - 2} tokens and the model reads {longest - 2}: its end has no effect")

@@ -2,14 +2,14 @@
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from ..bench.clock import Clock, Seconds
+from ..bench.clock import Seconds
 from ..demo import DEMO_GUIDANCE
 from .console import note
 from .models import DEMO, default_size, warn_of_words
@@ -26,27 +26,30 @@ class Request:
     guidance: float | None = None
     negative_prompt: str = ""
 
-    def shortened(self) -> "Request":
-        """Return the same in one step, to warm up with."""
-        return replace(self, steps=1)
+    @property
+    def summary(self) -> str:
+        """What a sheet says of how its pictures were drawn."""
+        return f"{self.width} x {self.height} pixels · {self.steps} steps"
 
 
-def new_request(pipeline: Any, arguments: argparse.Namespace) -> Request:
-    """Return what the arguments of `add_request` ask of a pipeline; note a negative prompt without effect."""
+def new_request(pipeline: Any, arguments: argparse.Namespace, text: str) -> Request:
+    """Return what the arguments of `add_request` ask of a pipeline; note what of them has no effect on it.
+
+    text: what the model reads of the prompt.
+    """
     width, height = arguments.size or default_size(pipeline.unet)
-    guidance = DEMO_GUIDANCE if arguments.guidance is None and arguments.model == DEMO else arguments.guidance
+    guidance = arguments.guidance
+    if arguments.model == DEMO:
+        guidance = DEMO_GUIDANCE if guidance is None else guidance
+        warn_of_words([text])
+        if arguments.prediction_type is not None:
+            note("--prediction-type has no effect on the demo model, whose own is known; it has one on a checkpoint")
+    count, longest = len(pipeline.tokenizer(text).input_ids), pipeline.tokenizer.model_max_length
+    if count > longest:
+        note(f"the prompt has {count - 2} tokens and the model reads {longest - 2}: its end has no effect")
     if arguments.negative_prompt and guidance is not None and guidance <= 1:
         note(f"the negative prompt has no effect at guidance {guidance:g}; above 1 it has one")
     return Request(arguments.prompt, arguments.steps, width, height, guidance, arguments.negative_prompt)
-
-
-def warn_of_demo(arguments: argparse.Namespace, prompt: str) -> None:
-    """Note what the demo model makes nothing of, where it is the model: words, and --prediction-type."""
-    if arguments.model != DEMO:
-        return
-    warn_of_words([prompt])
-    if arguments.prediction_type is not None:
-        note("--prediction-type has no effect on the demo model, whose own is known; it has one on a checkpoint")
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Drawn:
 
 
 def draw(
-    pipeline: Any, request: Request, seeds: list[int], clock: Clock, on_step: Callable[[], object] = lambda: None
+    pipeline: Any, request: Request, seeds: list[int], clock: Callable[[], Seconds], on_step: Callable[[], object]
 ) -> Drawn:
     """Return one picture a seed, all from one call. A seed gives its picture alone and in any batch.
 

@@ -1,16 +1,46 @@
-"""Terminal arguments from the fields of a config, whose kinds hold bounds, units and help once for every door."""
+"""Arguments from the fields of a config, whose kinds hold bounds, units and help once for every door; and presets."""
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import Field, fields
+from dataclasses import Field, dataclass, fields
 from typing import Any
 
+from ..bench.drawing.method import UNTOUCHED
+from ..bench.methods.merging import chosen_config
 from ..binding import BindingConfig
 from ..errors import as_user_error
-from ..presets import BINDING_PRESETS, System, read_preset, read_presets
+from ..presets import BINDING_PRESETS, SPEED_PRESETS, System, read_preset, read_presets
 from ..settings import Cell, Choices, Kind, Switch, Wholes, kind_of, kinds
-from ..speed import Matcher, SpeedConfig, SpeedHandle, apply_speed
+from ..speed import SpeedConfig
+from .arguments import number
 from .console import Parser
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A preset, how much of it, and the settings that were named, which rule over what it says; None was not given."""
+
+    values: Mapping[str, Any]
+    preset: str | None = None
+    strength: float | None = None
+
+    def config(self, family: str | None = None) -> SpeedConfig:
+        """Return what that comes to on a model of a family; without one, on any. Raises `UserError`."""
+        return chosen_config(_given(self.values), self.preset, self.strength, family)
+
+    def named(self, family: str) -> tuple[str, SpeedConfig]:
+        """Return the config with what to call it beside a picture: "fast", "fast x 0.8", "ratio 0.5"."""
+        config = self.config(family)
+        return self._name(config), config
+
+    def _name(self, config: SpeedConfig) -> str:
+        if self.preset is not None:
+            return self.preset if self.strength in (None, 1.0) else f"{self.preset} x {self.strength:g}"
+        if config.is_neutral:
+            return UNTOUCHED
+        if config.ratio > 0 or not config.has_own_keys:
+            return f"ratio {config.ratio:g}"
+        return f"keys by {config.kv_downsample}" if config.kv_ratio is None else f"key ratio {config.kv_ratio:g}"
 
 
 def add_settings(parser: Parser, names: Iterable[str]) -> None:
@@ -19,27 +49,26 @@ def add_settings(parser: Parser, names: Iterable[str]) -> None:
     _add_arguments(parser, "token merging", [field for field in fields(SpeedConfig) if field.name in chosen])
 
 
+def add_preset(parser: Parser, *, several: bool = False) -> None:
+    """Add --preset and --strength; `several` lets --preset take a list."""
+    group = parser.add_argument_group("presets", "Settings for one word. Those that are named beside it rule over it.")
+    words = _preset_help("speed")
+    if several:
+        group.add_argument("--preset", type=_words, metavar="WORD,...", help=f"one column each; {words}")
+    else:
+        group.add_argument("--preset", choices=SPEED_PRESETS, metavar="WORD", help=words)
+    group.add_argument(
+        "--strength", type=number(0, 1), metavar="STRENGTH", help="a factor for every ratio of the preset, default 1"
+    )
+
+
 def add_binding_settings(parser: Parser) -> None:
     """Add --preset, and an argument for each field of `BindingConfig`; what is not given stays None."""
     group = parser.add_argument_group("preset of binding", "Settings for one word. Those named beside it rule over it.")
     group.add_argument(
-        "--preset", choices=BINDING_PRESETS, metavar="WORD", help=f"{preset_help('binding')}. Default paper."
+        "--preset", choices=BINDING_PRESETS, metavar="WORD", help=f"{_preset_help('binding')}. Default paper."
     )
     _add_arguments(parser, "binding", fields(BindingConfig))
-
-
-def preset_help(system: System) -> str:
-    """Return what each preset of a system is for."""
-    return "; ".join(f"{word}: {preset.help.rstrip('.')}" for word, preset in read_presets(system).items())
-
-
-def new_config(values: Mapping[str, Any]) -> SpeedConfig:
-    """Return the config with the given fields; None stands for the default.
-
-    Raises `UserError` in the config's own words.
-    """
-    with as_user_error():
-        return SpeedConfig(**{name: value for name, value in values.items() if value is not None})
 
 
 def new_binding_config(arguments: argparse.Namespace) -> BindingConfig:
@@ -47,24 +76,26 @@ def new_binding_config(arguments: argparse.Namespace) -> BindingConfig:
 
     Raises `UserError` in the config's own words.
     """
-    return bound_config({name: getattr(arguments, name) for name in kinds(BindingConfig)}, arguments.preset)
-
-
-def bound_config(values: Mapping[str, Any], preset: str | None = None) -> BindingConfig:
-    """Return the binding config with the given fields; None stands for what the preset says, or for the default.
-
-    Raises `UserError` in the config's or the preset's own words.
-    """
-    given = {name: value for name, value in values.items() if value is not None}
+    preset = read_preset("binding", arguments.preset).settings if arguments.preset else {}
+    given = _given({name: getattr(arguments, name) for name in kinds(BindingConfig)})
     with as_user_error():
-        base = {} if preset is None else read_preset("binding", preset).settings
-        return BindingConfig(**{**base, **given})
+        return BindingConfig(**{**preset, **given})
 
 
-def merge(model: object, config: SpeedConfig, *, matcher: Matcher | None = None) -> SpeedHandle:
-    """Return `apply_speed`'s handle; raise `UserError` for a level that the model lacks."""
-    with as_user_error():
-        return apply_speed(model, config, matcher=matcher)
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _preset_help(system: System) -> str:
+    """Return what each preset of a system is for."""
+    return "; ".join(f"{word}: {preset.help.rstrip('.')}" for word, preset in read_presets(system).items())
+
+
+def _words(text: str) -> tuple[str, ...]:
+    words = tuple(text.split(","))
+    if unknown := [word for word in words if word not in SPEED_PRESETS]:
+        raise argparse.ArgumentTypeError(f"must be among {', '.join(SPEED_PRESETS)}, got {unknown[0]!r}")
+    return words
 
 
 def _add_arguments(parser: Parser, title: str, settings: Iterable["Field[Any]"]) -> None:

@@ -164,8 +164,8 @@ class SpeedConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.metric in RETIRED:
-            raise ValueError(f"metric must be one of {METRICS}, got {self.metric!r}: {RETIRED[self.metric]}")
+        if isinstance(self.metric, str) and self.metric in RETIRED_METRICS:
+            raise ValueError(f"metric must be one of {METRICS}, got {self.metric!r}: {RETIRED_METRICS[self.metric]}")
         settle(self)
         require("end_percent", self.end_percent > self.start_percent, "above start_percent", self.end_percent)
         is_whole = bool(set(self.parts) & set(WHOLE))
@@ -227,21 +227,22 @@ class SpeedConfig:
         return max(map(self.ratio_of, self.merged_parts)) > self.max_ratio
 
 
-RETIRED: Final[Mapping[str, str]] = {
-    "guard": "guard is gone, since merging depends on no clock any more; min_tokens 64 leaves small levels untouched",
-    "first_block": "metric first_block is gone: estimate, which keeps pictures closer, is in its place",
-    "stem": "metric stem is gone: estimate, which keeps pictures closer, is in its place",
+RETIRED_METRICS: Final[Mapping[str, str]] = {
+    name: f"metric {name} is gone: estimate, which keeps pictures closer, is in its place"
+    for name in ("first_block", "stem")
 }
-"""Settings and values of version 0.1.0 that were removed, each with the sentence to show."""
+_RETIRED_GUARD: Final = (
+    "guard is gone, since merging depends on no clock any more; min_tokens 64 leaves small levels untouched"
+)
 
 
 def without_retired(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return settings by name without those that are gone, and a sentence for each of these."""
+    """Return settings by name without those of version 0.1.0 that are gone, and a sentence for each of these."""
     kept, notes = dict(settings), []
     if kept.pop("guard", False):
-        notes.append(RETIRED["guard"])
-    if kept.get("metric") in RETIRED:
-        notes.append(RETIRED[kept.pop("metric")])
+        notes.append(_RETIRED_GUARD)
+    if kept.get("metric") in RETIRED_METRICS:
+        notes.append(RETIRED_METRICS[kept.pop("metric")])
     return kept, notes
 
 

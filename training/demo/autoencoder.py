@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tome_core.demo.architecture import AUTOENCODER, LATENT_SCALE, seeded
-from tome_core.demo.pixels import to_unit
+from tome_core.demo.architecture import AUTOENCODER, LATENT_SCALE, seeded, to_unit
 from tome_core.demo.scene import Scene, random_scene, render
 
 from .optimisers import Optimisers

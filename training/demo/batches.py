@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tome_core.checkpoints.tokenizer import clip_tokenizer
-from tome_core.demo.architecture import LATENT_SCALE, SCHEDULER, end_places
-from tome_core.demo.pixels import to_unit
+from tome_core.demo.architecture import LATENT_SCALE, SCHEDULER, end_places, to_unit
 from tome_core.demo.scene import Scene, random_scene, render
 
 from .captions import caption

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from tome_core.checkpoints.tokenizer import clip_tokenizer
-from tome_core.demo.architecture import PICTURE_SIZE, seeded
-from tome_core.demo.contrastive import ContrastivePair
-from tome_core.demo.pixels import to_unit
+from tome_core.demo.architecture import PICTURE_SIZE, ContrastivePair, seeded, to_unit
 from tome_core.demo.scene import Scene, held_out, random_scene, render
 
 from .captions import caption

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 
 from tome_core.checkpoints import to_original_layout
-from tome_core.demo.contrastive import HEADS, ContrastivePair
+from tome_core.demo.architecture import HEADS, ContrastivePair
 from tome_core.demo.loader import CHECKPOINT
 
 from .autoencoder import train_autoencoder

@@ -10,7 +10,7 @@ from tome_core.bench.drawing.sampling import Drawn
 from tome_core.bench.quality.figures import Reader
 from tome_core.bench.suites import Case
 from tome_core.demo import CHECKPOINT
-from tome_core.demo.contrastive import HEADS
+from tome_core.demo.architecture import HEADS
 from tome_core.demo.scene import COLOURS, Scene, Thing, render
 
 CASE = Case((("red", "square"),), "a red square", 0)

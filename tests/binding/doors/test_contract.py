@@ -12,8 +12,8 @@ from torch import Tensor
 from tests.binding.conftest import narrow
 from tests.binding.fake_clip import WIDTHS, new_clip
 from tome_core.binding import BindingConfig, Parse, RowGroup, apply_binding, phrases
-from tome_core.binding.doors.clip_towers import Tower
 from tome_core.binding.doors.conditioning import HostClip, bind_conditioning
+from tome_core.binding.doors.diffusers import Tower
 
 OBJECTS, BARE = "a cat wearing sunglasses and a dog wearing a hat", "a cat and a dog"
 COLOURS = "a white cat and a black dog"

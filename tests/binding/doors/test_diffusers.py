@@ -3,11 +3,11 @@
 import copy
 import gc
 import unicodedata
+import warnings
 import weakref
 from functools import partial
 from inspect import signature
 
-import diffusers
 import pytest
 import torch
 from diffusers import (
@@ -25,7 +25,6 @@ from diffusers import (
 from tests.binding.conftest import COLOURS, OBJECTS
 from tome_core.attention_maps import record_maps
 from tome_core.binding import BindingConfig, apply_binding, phrases
-from tome_core.binding.doors.clip_towers import _encodes_prompts
 from tome_core.errors import UnsupportedModelError
 from tome_core.speed import SpeedConfig, apply_speed
 
@@ -312,7 +311,7 @@ def test_at_strength_0_no_pipeline_is_named(sd15, sibling, encode, traces):
         encode(sibling, OBJECTS)
 
 
-@pytest.mark.filterwarnings("error:.*shares the text encoder")
+@pytest.mark.filterwarnings("error:.*prompts stay unbound")
 def test_what_encodes_on_the_pipelines_behalf_is_not_named(sd15, encode, latents, wrap):
     ids = sd15.tokenizer(OBJECTS, return_tensors="pt").input_ids
     with apply_binding(sd15):
@@ -475,30 +474,15 @@ class ByItself(StableDiffusionPipeline):
         return self.text_encoder(self.tokenizer(prompt, return_tensors="pt").input_ids)
 
 
-class ByParent(StableDiffusionPipeline):
-    @torch.no_grad()
-    def __call__(self, prompt, **settings):
-        return super().__call__(prompt, **settings)
-
-
-class ByHelper(StableDiffusionPipeline):
-    def __call__(self, prompt):
-        return [draw(self) for draw in [lambda pipe: encode_for(pipe, prompt)]]
-
-
-def encode_for(pipe, prompt):
-    return pipe.encode_prompt(prompt, "cpu", 1, False)
-
-
-def test_a_call_that_never_leads_to_encode_prompt_is_refused(sd15, traces):
+@pytest.mark.parametrize(("strength", "said"), [(0, 0), (1, 1)])
+def test_a_call_that_never_leads_to_encode_prompt_is_said_once(sd15, strength, said):
     pipeline = ByItself(**sd15.components, requires_safety_checker=False)
-    refused(pipeline, "ByItself, which does not encode its prompts by encode_prompt", traces)
-
-
-@pytest.mark.parametrize("kind", [ByParent, ByHelper])
-def test_a_call_that_leads_to_encode_prompt_in_another_way_is_bound(sd15, kind):
-    with apply_binding(kind(**sd15.components, requires_safety_checker=False)) as handle:
-        assert handle.is_installed
+    with apply_binding(pipeline, BindingConfig(strength=strength)), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pipeline(OBJECTS)
+        pipeline(OBJECTS)
+    sentence = "ByItself does not encode by encode_prompt, so its prompts stay unbound"
+    assert [str(warning.message) for warning in caught] == [sentence] * said
 
 
 class WithoutNumbers(StableDiffusionPipeline):
@@ -526,11 +510,6 @@ def test_the_latent_upscaler_which_has_no_number_of_images_is_bound(sd15):
             bound = upscaler.encode_prompt(OBJECTS, "cpu", True, None)
     assert torch.allclose(bound[0][:, 2], plain[0][:, 2:5].sum(1), atol=1e-5)
     assert all(torch.equal(*pair) for pair in zip(bound[1:], plain[1:], strict=True))
-
-
-@pytest.mark.parametrize("name", ["Img2Img", "Inpaint", "PAG", "ControlNet", "Adapter", "Depth2Img", "LDM3D", "GLIGEN"])
-def test_what_encodes_by_encode_prompt_is_not_refused_for_it(name):
-    assert _encodes_prompts(getattr(diffusers, f"StableDiffusion{name}Pipeline"))
 
 
 def test_a_bare_unet_is_refused(sd15):

@@ -1,8 +1,8 @@
 """The parser: what it finds in prompts that were labelled by hand, what it leaves alone, and what a user may mark."""
 
-import inspect
-import re
+import json
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -200,12 +200,15 @@ def test_a_prompt_of_thousands_of_words_is_read_at_once():
 
 
 def test_no_list_of_the_lexicon_names_a_word_twice():
-    source = inspect.getsource(lexicon)
-    lists = re.findall(r"_words\(((?:\s*\"[^\"]*\")+)\s*\)", source)
+    lists = json.loads(Path(lexicon.__file__).with_suffix(".json").read_text("utf-8"))
     assert len(lists) > 15
-    for listed in lists:
-        words = " ".join(re.findall(r'"([^"]*)"', listed)).split()
-        assert len(words) == len(set(words))
+    for name, words in lists.items():
+        assert len(words) == len(set(words)), name
+
+
+def test_every_list_of_the_lexicon_is_used():
+    lists = json.loads(Path(lexicon.__file__).with_suffix(".json").read_text("utf-8"))
+    assert {name.lower() for name in vars(lexicon) if name.isupper() and name[0] != "_"} == set(lists)
 
 
 @pytest.mark.parametrize(

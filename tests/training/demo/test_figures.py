@@ -4,7 +4,7 @@ import torch
 from tome_core.bench.judge import judge
 from tome_core.bench.suites import Case
 from tome_core.demo import load_demo
-from tome_core.demo.pixels import to_bytes, to_unit
+from tome_core.demo.architecture import to_bytes, to_unit
 from tome_core.demo.scene import COLOURS, Kind, Scene, Thing, random_scene, render
 from training.demo.figures import attribute_figures, object_figures, sheet
 

@@ -7,8 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from tome_core.demo import load_demo
-from tome_core.demo.architecture import LATENT_SCALE
-from tome_core.demo.pixels import to_unit
+from tome_core.demo.architecture import LATENT_SCALE, to_unit
 from tome_core.demo.scene import random_scene, render
 from training.demo import optimisers
 from training.demo import stage as stage_module

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...demo.pixels import to_bytes
+from ...demo.architecture import to_bytes
 
 PIXELS = 8
 """Pixels a side of one latent pixel."""

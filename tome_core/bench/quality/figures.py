@@ -12,9 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...demo.architecture import PICTURE_SIZE, PictureTower
-from ...demo.contrastive import HEADS, load_pair
-from ...demo.pixels import to_unit
+from ...demo.architecture import HEADS, PICTURE_SIZE, PictureTower, load_pair, to_unit
 from ...errors import UserError
 from ...metrics import psnr, relative_deviation, ssim
 from ..clock import Spread

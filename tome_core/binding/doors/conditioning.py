@@ -86,10 +86,8 @@ def kept_characters(text: str) -> frozenset[int]:
     Brackets count only where they open and close a whole stretch; escaped ones, `\\(`, are text. A colon at which the
     last number of a bracket begins is its weight. All other text reaches the tokenizer as it is.
     """
-    escaped = {place for place in range(1, len(text)) if text[place] in "()" and text[place - 1] == "\\"}
-    steps = {place: 1 - 2 * (sign == ")") for place, sign in enumerate(text) if sign in "()" and place not in escaped}
-    places = [place for place in range(len(text)) if place + 1 not in escaped]
-    return frozenset(_without_weights(text, places, steps))
+    text = text.replace("\\)", "\0\1").replace("\\(", "\0\2")  # as the host does
+    return frozenset(place for place in _without_weights(text, 0) if text[place] != "\0")
 
 
 def embedding_names(text: str, kept: frozenset[int]) -> tuple[Span, ...]:
@@ -163,39 +161,37 @@ def _bytes(words: Chunk, spell: Callable[[int], str]) -> list[bytes | None]:
     return found
 
 
-def _without_weights(text: str, places: list[int], steps: dict[int, int]) -> Iterator[int]:
-    """Yield places without the brackets around each stretch, and without its weight. `steps`: of depth, by bracket."""
-    for stretch in _stretches(places, steps):
-        if len(stretch) > 1 and (steps.get(stretch[0]), steps.get(stretch[-1])) == (1, -1):
-            yield from _without_weights(text, _without_number(text, stretch[1:-1]), steps)
+def _without_weights(text: str, start: int) -> Iterator[int]:
+    """Yield the places of a text, the first of them `start`, without the brackets and the weight of each stretch."""
+    for stretch in _stretches(text):
+        if len(stretch) > 1 and stretch[0] == "(" and stretch[-1] == ")":
+            yield from _without_weights(_without_number(stretch[1:-1]), start + 1)
         else:
-            yield from stretch
+            yield from range(start, start + len(stretch))
+        start += len(stretch)
 
 
-def _stretches(places: list[int], steps: dict[int, int]) -> list[list[int]]:
+def _stretches(text: str) -> list[str]:
     """Return the stretches that brackets separate at the outermost depth.
 
     A bracket that closes none leaves the depth below 0, as it does in the host, and those behind it separate nothing.
     """
-    stretches: list[list[int]] = [[]]
-    depth = 0
-    for place in places:
-        step = steps.get(place, 0)
-        if step > 0 and depth == 0:
-            stretches.append([])
-        stretches[-1].append(place)
-        depth += step
-        if step < 0 and depth == 0:
-            stretches.append([])
-    return [stretch for stretch in stretches if stretch]
+    stretches, depth = [""], 0
+    for letter in text:
+        if letter == "(" and depth == 0:
+            stretches.append("")
+        stretches[-1] += letter
+        depth += (letter == "(") - (letter == ")")
+        if letter == ")" and depth == 0:
+            stretches.append("")
+    return stretches
 
 
-def _without_number(text: str, places: list[int]) -> list[int]:
+def _without_number(text: str) -> str:
     """Return the inside of a pair of brackets without the weight at its end."""
-    letters = "".join(text[place] for place in places)
-    colon = letters.rfind(":")
+    words, _, number = text.rpartition(":")
     try:
-        float(letters[colon + 1 :])
+        float(number)
     except ValueError:
-        return places
-    return places[:colon] if colon > 0 else places
+        return text
+    return words or text

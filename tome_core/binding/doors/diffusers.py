@@ -1,7 +1,9 @@
 """Binding on diffusers: `apply_binding(pipeline, config)`, until `close()` or the end of a `with`."""
 
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from inspect import currentframe, signature
 from typing import Any, Final
 
@@ -9,13 +11,14 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from ...errors import UnsupportedModelError
 from ..config import BindingConfig
 from ..encoding import BoundPrompt, Encoded, TextEncoder, encode_bound, read_prompt
 from ..parsing.phrases import Parser, phrases, phrases_or_none
-from ..rows.table import OtherTokensError, TokenTable
-from .clip_towers import Tower, find_towers
+from ..rows.table import OtherTokensError, TokenTable, read_tokens, token_bytes
 
 _HANDLE: Final = "_tome_binding"  # the pipeline's attribute that finds a handle which another tool wrapped
+_PAIRS: Final = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 _ROWS_ONLY: Final = {"num_images_per_prompt": 1, "do_classifier_free_guidance": False}
 _is_compiling: Callable[[], bool] = getattr(torch.compiler, "is_compiling", bool)  # older torch has no such function
 
@@ -26,16 +29,15 @@ def apply_binding(
     """Bind every prompt that a pipeline encodes from now on; return the handle that takes it back.
 
     Hu et al. 2024, the part without gradients: composite tokens and end-token substitution, for one more run of the
-    text encoder a prompt. The negative prompt and the pooled vectors stay (the paper does not discuss these; its code
-    keeps them). Markup is taken out of prompts; at strength 0 nothing else is changed, and markup that breaks a rule
-    stays. Where SDXL gets a second prompt, each text encoder's rows are bound by the prompt that it reads. A prompt
-    that a tokenizer changes before it cuts it stays unbound, with a warning; one with a group that the model does not
-    read whole raises `ValueError` before it is encoded.
+    text encoder a prompt. The negative prompt and the pooled vectors stay, as in the authors' code. Markup is taken out
+    of prompts; at strength 0 nothing else is changed, and markup that breaks a rule stays. SDXL's second prompt binds
+    the rows of the text encoder that reads it. A prompt that a tokenizer changes before it cuts it stays unbound, with
+    a warning; a group that the model does not read whole raises `ValueError` before anything is encoded.
 
-    Until it is closed the pipeline object has an `encode_prompt` of its own and `_tome_binding`, which finds the handle
-    again; its class and weights are not touched. An earlier binding of the same pipeline is closed first, also one that
-    another tool has wrapped. A pipeline that `from_pipe` makes of this one has no binding: a hook on each text encoder,
-    which changes nothing, warns once where such a pipeline encodes a prompt.
+    Until it is closed the pipeline object has an `encode_prompt` of its own and `_tome_binding`; its class and weights
+    are not touched. An earlier binding is closed first, also one that another tool has wrapped. A hook on each text
+    encoder, which changes nothing, warns once where a prompt is encoded unbound: by a pipeline that `from_pipe` made of
+    this one, or by this one without `encode_prompt`.
 
     Args:
         pipeline: `StableDiffusionPipeline`, `StableDiffusionXLPipeline`, or one that encodes prompts as these do.
@@ -45,12 +47,12 @@ def apply_binding(
     Raises:
         TypeError: the config is none, such as a preset's word.
         UnsupportedModelError: the pipeline lacks a text encoder, a tokenizer or a UNet, or they are none of CLIP's, or
-            it does not encode its prompts by `encode_prompt`. Nothing is changed.
+            it has no `encode_prompt` for prompts. Nothing is changed.
     """
     if config is not None and not isinstance(config, BindingConfig):
         made = "as binding_preset makes one of a preset's word"
         raise TypeError(f"config must be a BindingConfig, {made}; got {config!r}")
-    towers = find_towers(pipeline)
+    towers = _find_towers(pipeline)
     for earlier in (vars(pipeline).get(_HANDLE), getattr(vars(pipeline).get("encode_prompt"), "__self__", None)):
         if isinstance(earlier, BindingHandle):
             earlier.close()
@@ -67,7 +69,7 @@ class BindingHandle:
         prompts: what was bound in each prompt of the last call. Empty before the first one, and at strength 0.
     """
 
-    def __init__(self, pipeline: Any, config: BindingConfig, parser: Parser, towers: tuple[Tower, ...]) -> None:
+    def __init__(self, pipeline: Any, config: BindingConfig, parser: Parser, towers: "tuple[Tower, ...]") -> None:
         self.config = config
         self.prompts: tuple[BoundPrompt, ...] = ()
         self._pipeline = pipeline
@@ -77,6 +79,7 @@ class BindingHandle:
         self._signature = signature(type(pipeline).encode_prompt)  # another tool's may name fewer arguments
         self._own = vars(pipeline).get("encode_prompt")  # another tool's, if it put one there
         self._is_closed = False
+        self._is_used = False  # whether anything was encoded by it yet
         self._has_warned = False
         self._hooks: list[RemovableHandle] = []
 
@@ -130,16 +133,21 @@ class BindingHandle:
             raise
 
     def _watch(self, encoder: nn.Module, args: tuple[Any, ...]) -> None:
-        """Warn once of a pipeline that shares the text encoders and has no binding."""
+        """Warn once of a pipeline whose prompts stay unbound: it has no binding, or does not call `encode_prompt`."""
         pipeline = None if self._has_warned or _is_compiling() else _calling_pipeline()
-        if pipeline is not None and _HANDLE not in vars(pipeline):
-            self._has_warned = True
-            shares = f"{type(pipeline).__name__} shares the text encoder of a bound pipeline but not its binding"
-            warnings.warn(f"{shares}, so its prompts stay unbound: call apply_binding on it", stacklevel=5)
+        is_passed_by = pipeline is self._pipeline and not self._is_used
+        if pipeline is None or (_HANDLE in vars(pipeline) and not is_passed_by):
+            return
+        self._has_warned = True
+        problem = "does not encode by encode_prompt, so its prompts stay unbound"
+        if not is_passed_by:
+            shares = "shares the text encoder of a bound pipeline but not its binding"
+            problem = f"{shares}, so its prompts stay unbound: call apply_binding on it"
+        warnings.warn(f"{type(pipeline).__name__} {problem}", stacklevel=5)
 
     def _encode_bound(self, *args: Any, **kwargs: Any) -> Any:
         """Do what the pipeline's `encode_prompt` does, and bind the rows of the prompt."""
-        self.prompts = ()
+        self.prompts, self._is_used = (), True
         if self._is_closed:
             return self._encode(*args, **kwargs)
         _, *arguments = self._signature.bind(self._pipeline, *args, **kwargs).arguments.items()
@@ -164,6 +172,29 @@ class BindingHandle:
             return encoded
         images = len(encoded[0]) // len(read)
         return (torch.cat(list(rows)).repeat_interleave(images, dim=0), *encoded[1:])
+
+
+@dataclass(frozen=True)
+class Tower:
+    """One text encoder of a pipeline, and the number of columns that it adds to the rows."""
+
+    pipeline: Any
+    tokenizer: Any
+    encoder: nn.Module
+    width: int
+
+    def read(self, text: str) -> TokenTable:
+        """Return the table of a prompt, cut as the pipeline's own encoding cuts it; no token has what is cut off.
+
+        Raises:
+            OtherTokensError: the tokens are not those of the text.
+        """
+        convert = getattr(self.pipeline, "maybe_convert_prompt", None)  # each word of textual inversion to its tokens
+        converted = text if convert is None else convert(text, self.tokenizer)
+        ids = self.tokenizer(converted, truncation=True, max_length=self.tokenizer.model_max_length).input_ids
+        added = self.tokenizer.get_added_vocab()
+        tokens = self.tokenizer.convert_ids_to_tokens(ids[1:-1])
+        return read_tokens(text, [[_added_bytes(x, added) if x in added else token_bytes(x) for x in tokens]])
 
 
 class _PipelineEncoder(TextEncoder):
@@ -196,6 +227,48 @@ class _PipelineEncoder(TextEncoder):
         encoded = self._handle._encode(**settings)
         images = len(encoded[0]) // len(prompts)
         return Encoded(encoded[0][::images].unsqueeze(1), encoded)  # the images of one prompt share its rows
+
+
+def _find_towers(pipeline: object) -> tuple[Tower, ...]:
+    """Return the text encoders of a pipeline in the order of their columns.
+
+    Raises:
+        UnsupportedModelError: it has none, or one that is not CLIP's, or it does not encode its prompts by
+            `encode_prompt`; the message names what there is.
+    """
+    name = type(pipeline).__name__
+    if getattr(pipeline, "unet", None) is None:
+        raise _unsupported(name)
+    encode = getattr(type(pipeline), "encode_prompt", None)
+    if encode is None or "prompt" not in signature(encode).parameters:
+        raise _unsupported(f"{name}, which does not encode its prompts by encode_prompt")
+    towers: list[Tower] = []
+    for names in _PAIRS:
+        tokenizer, encoder = (getattr(pipeline, part, None) for part in names)
+        missing = [part for part in names if getattr(pipeline, part, None) is None]
+        if len(missing) == 2 and (towers or hasattr(pipeline, "tokenizer_2")):
+            continue  # SD has the first alone, and SDXL's refiner the second
+        if missing or encoder is None:
+            raise _unsupported(f"{name} without {' and '.join(missing)}")
+        if not any(cls.__name__.startswith("CLIPText") for cls in type(encoder).__mro__):
+            raise _unsupported(f"{name} with a {type(encoder).__name__}")
+        towers.append(Tower(pipeline, tokenizer, encoder, encoder.config.hidden_size))
+    if not towers:
+        raise _unsupported(f"{name} without a text encoder")
+    return tuple(towers)
+
+
+def _unsupported(found: str) -> UnsupportedModelError:
+    supported = "a Stable Diffusion or SDXL pipeline with its tokenizers and CLIP text encoders"
+    return UnsupportedModelError(f"pipeline must be {supported}, got {found}")
+
+
+def _added_bytes(token: str, added: dict[str, int]) -> bytes | None:
+    """Return the bytes of a token of textual inversion, as the prompt has them; None for its second and later ones."""
+    base = re.sub(r"_\d+$", "", token)
+    if base != token and base in added:
+        return None
+    return "".join(letter.lower() for letter in token).encode()
 
 
 def _calling_pipeline() -> object | None:

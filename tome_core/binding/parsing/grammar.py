@@ -4,7 +4,7 @@ Open words need not be known. Whatever stands between an article (or the beginni
 is a noun phrase, and its last word is the noun.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from . import lexicon
@@ -21,17 +21,9 @@ class Word(NamedTuple):
     end: int
 
 
-@dataclass
-class Draft:
-    """A group in the making: places in the list of words, of the noun and of its modifiers."""
-
-    noun: int
-    modifiers: set[int] = field(default_factory=set)
-
-
-def read_groups(words: list[Word]) -> list[Draft]:
-    """Return the groups of a run of words without full stops, in their order."""
-    return [draft for draft in _Reader([word.text for word in words]).read() if draft.modifiers]
+def read_groups(words: list[Word]) -> dict[int, set[int]]:
+    """Return the place of each thing in a run of words without full stops, and the places of its modifiers, if any."""
+    return _Reader([word.text for word in words]).read()
 
 
 class _Reader:
@@ -40,16 +32,16 @@ class _Reader:
     def __init__(self, words: list[str]) -> None:
         self._words = words
         self._line = Line(words)
-        self._drafts: list[Draft] = []
-        self._owner: Draft | None = None  # the thing that was named last
+        self._groups: dict[int, set[int]] = {}  # the modifiers of each thing
+        self._owner: int | None = None  # the thing that was named last
         self._ended = -1  # the place after the last noun phrase
         self._is_open = False  # whether the last phrase described the owner, so that `and` may add to it
 
-    def read(self) -> list[Draft]:
+    def read(self) -> dict[int, set[int]]:
         place = 0
         while place < len(self._words):
             place = self._read_at(place)
-        return self._drafts
+        return self._groups
 
     def _read_at(self, i: int) -> int:
         """Read what begins at a place; return the place after it."""
@@ -70,20 +62,20 @@ class _Reader:
         if noun in lexicon.PICTURES or not is_noun(noun) or (of and noun in lexicon.PARTITIVES | lexicon.RELATIONS):
             self._owner = None
             return phrase.end + of
-        shared = _read_shared_colours(self._line, phrase.start)
-        if shared is not None:
-            for thing, colour in zip(shared.things, shared.colours, strict=True):
-                self._add(thing).modifiers |= set(colour)
-            self._owner, self._ended = None, shared.end
+        pairs, self._ended = _read_shared_colours(self._line, phrase.start)
+        for thing, colour in pairs:
+            self._groups[self._add(thing)] |= set(range(colour.first, colour.end))
+        if pairs:
+            self._owner = None
         else:
             self._owner, self._ended = self._add(phrase), phrase.end
         return self._ended
 
-    def _add(self, phrase: NounPhrase) -> Draft:
-        self._drafts.append(Draft(phrase.noun, self._without_commas(phrase.first, phrase.noun)))
-        return self._drafts[-1]
+    def _add(self, phrase: NounPhrase) -> int:
+        self._groups[phrase.noun] = self._without_commas(phrase.first, phrase.noun)
+        return phrase.noun
 
-    def _read_modifiers(self, owner: Draft, i: int) -> int | None:
+    def _read_modifiers(self, owner: int, i: int) -> int | None:
         """Read modifiers of the owner from a place on; return the place after them, None if there are none."""
         after = (
             self._read_link(i)
@@ -92,7 +84,7 @@ class _Reader:
             or (self._read_addition(i) if self._is_open else None)
         )
         if after is not None:
-            owner.modifiers |= self._without_commas(i, after)
+            self._groups[owner] |= self._without_commas(i, after)
             self._is_open, self._ended = True, after
         return after
 
@@ -151,69 +143,57 @@ class _Reader:
         return {k for k in range(start, end) if self._words[k] != ","}
 
 
-class _SharedColours(NamedTuple):
-    """Things and as many colours: places of the nouns' phrases, of the words of each colour, and the place after."""
-
-    things: list[NounPhrase]
-    colours: list[range]
-    end: int
-
-
-def _read_shared_colours(line: Line, i: int) -> _SharedColours | None:
+def _read_shared_colours(line: Line, i: int) -> tuple[list[tuple[NounPhrase, NounPhrase]], int]:
     """Read N things without a colour, `in` or a comma, and N colours: `a circle and a star in blue and yellow`.
 
     After `are` they count only with `respectively`: "the cat and the dog are black and white" can mean both of both.
     Behind a comma "black and white" describes the picture, unless `respectively` is there.
+
+    Returns:
+        The things, each with its colour, none where something else stands there, and the place after them.
     """
-    things = _plain_things(line, i)
+    things = _read_series(line, i, _read_plain_thing)
     k = things[-1].end if things else i
     link = line.at(k)
     if len(things) < 2 or link not in {"in", ","} | lexicon.COPULAS:
-        return None
+        return [], i
     k += 1 + (link == "," and line.at(k + 1) == "in")
     is_explicit = line.at(k) == _RESPECTIVELY
-    colours = _colours(line, k + is_explicit)
+    colours = _read_series(line, k + is_explicit, _read_colour)
     if len(colours) != len(things):
-        return None
-    end = colours[-1].stop
+        return [], i
+    end = colours[-1].end
     behind = end + (line.at(end) == ",")
     if line.at(behind) == _RESPECTIVELY:
         end, is_explicit = behind + 1, True
-    is_of_picture = link == "," and {line.at(colour[-1]) for colour in colours} == {"black", "white"}
+    is_of_picture = link == "," and {line.at(colour.noun) for colour in colours} == {"black", "white"}
     is_unsure = (link in lexicon.COPULAS or is_of_picture) and not is_explicit
-    return None if is_unsure or not line.ends_before(end, i) else _SharedColours(things, colours, end)
+    return ([], i) if is_unsure or not line.ends_before(end, i) else (list(zip(things, colours, strict=True)), end)
 
 
-def _plain_things(line: Line, i: int) -> list[NounPhrase]:
-    """Return the noun phrases without a colour that follow each other from a place, joined by `and` and commas."""
+def _read_series(line: Line, i: int, read: Callable[[Line, int], NounPhrase | None]) -> list[NounPhrase]:
+    """Return what `read` reads at a place, and again behind each comma, each `and` and both, until it reads nothing."""
     found: list[NounPhrase] = []
-    while (phrase := line.noun_phrase(i)) is not None:
-        words = {line.at(k) for k in range(phrase.first, phrase.end)}
-        if not is_noun(line.at(phrase.noun)) or words & (lexicon.COLOURS | lexicon.PICTURES):
-            break
+    while (phrase := read(line, i)) is not None:
         found.append(phrase)
-        i = _after_joint(line, phrase.end)
+        i = phrase.end + (line.at(phrase.end) == ",")
+        i += line.at(i) == "and"
         if i == phrase.end:
             break
     return found
 
 
-def _colours(line: Line, i: int) -> list[range]:
-    """Return the places of each colour of a list from a place, with its shade: `dark blue, red and green`."""
-    found: list[range] = []
-    while True:
-        k = i
-        while is_adjective(line.at(k)) and line.at(k) not in lexicon.COLOURS:
-            k += 1
-        if line.at(k) not in lexicon.COLOURS:
-            return found
-        found.append(range(i, k + 1))
-        i = _after_joint(line, k + 1)
-        if i == k + 1:
-            return found
+def _read_plain_thing(line: Line, i: int) -> NounPhrase | None:
+    """Read a thing without a colour."""
+    phrase = line.noun_phrase(i)
+    words = {line.at(k) for k in range(phrase.first, phrase.end)} if phrase else set()
+    is_other = words & (lexicon.COLOURS | lexicon.PICTURES)
+    return phrase if phrase and is_noun(line.at(phrase.noun)) and not is_other else None
 
 
-def _after_joint(line: Line, i: int) -> int:
-    """Return the place behind a comma, an `and`, or both."""
-    i += line.at(i) == ","
-    return i + (line.at(i) == "and")
+def _read_colour(line: Line, i: int) -> NounPhrase | None:
+    """Read a colour with its shade, `dark blue`."""
+    k = i
+    while is_adjective(line.at(k)) and line.at(k) not in lexicon.COLOURS:
+        k += 1
+    return NounPhrase(i, i, k) if line.at(k) in lexicon.COLOURS else None

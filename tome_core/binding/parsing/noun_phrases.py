@@ -5,16 +5,9 @@ from typing import Final
 
 from . import lexicon
 
-_FUNCTION_WORDS: Final = (
-    frozenset({"", ",", "of", "in", "whose", "has"})
-    | lexicon.DETERMINERS
-    | lexicon.BOUNDARIES
-    | lexicon.PRONOUNS
-    | lexicon.COPULAS
-    | lexicon.RELATIVES
-    | lexicon.BINDING_VERBS
-    | lexicon.CONJUNCTIONS
-    | lexicon.STATES
+_CLOSED: Final = (lexicon.DETERMINERS, lexicon.BOUNDARIES, lexicon.PRONOUNS, lexicon.COPULAS, lexicon.RELATIVES)
+_FUNCTION_WORDS: Final = frozenset({"", ",", "of", "in", "whose"}).union(
+    *_CLOSED, lexicon.BINDING_VERBS, lexicon.CONJUNCTIONS, lexicon.STATES
 )
 
 
@@ -88,7 +81,7 @@ class Line:
         if word.endswith("ed") and is_after_noun and after in lexicon.BOUNDARIES | {"in", "with"}:
             return True
         if i > first and word.endswith("s") and not word.endswith(("ss", "us", "is", "as", "'s")):
-            is_known = _base(word) in lexicon.VERBS
+            is_known = _is_verb_in_s(word)
             return (singular and not (ends_phrase and not is_known)) or (
                 ends_phrase and after not in ("", ",") and is_known
             )
@@ -113,10 +106,7 @@ def is_noun(word: str) -> bool:
     return not is_adjective(word) or word in lexicon.NOUNS_TOO
 
 
-def _base(word: str) -> str:
-    """Return a verb's base form from the one in -s."""
-    for ending, replacement in (("ies", "y"), ("es", ""), ("s", "")):
-        base = word.removesuffix(ending) + replacement
-        if word.endswith(ending) and base in lexicon.VERBS:
-            return base
-    return word
+def _is_verb_in_s(word: str) -> bool:
+    """Return whether a word in -s is a form of a known verb."""
+    bases = {word, word.removesuffix("s"), word.removesuffix("es"), word.removesuffix("ies") + "y"}
+    return not bases.isdisjoint(lexicon.VERBS)

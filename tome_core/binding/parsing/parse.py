@@ -75,9 +75,8 @@ class Parse:
         return [self.words(group.subject) for group in self.groups]
 
     def __str__(self) -> str:
-        return (
-            "; ".join(f"{self.words(group.subject)} ({self.modifiers(group)})" for group in self.groups) or "no groups"
-        )
+        found = [f"{label} ({self.modifiers(group)})" for label, group in zip(self.labels, self.groups, strict=True)]
+        return "; ".join(found) or "no groups"
 
     @property
     def bare(self) -> str:

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Final
 
 from . import lexicon
-from .grammar import Draft, Word, read_groups
+from .grammar import Word, read_groups
 from .markup import listed_groups, marked_group, read_markup, unmarked
 from .parse import Group, Parse, Span, plain
 
@@ -21,11 +21,8 @@ _TAG_LENGTH: Final = 3.0
 Parser = Callable[[str], Parse]
 """From a prompt to its groups, and its text without markup."""
 
-Finder = Callable[[str], list[Group]]
-"""From a text without markup to its groups."""
 
-
-def phrases(text: str, listing: str = "", *, find: Finder | None = None) -> Parse:
+def phrases(text: str, listing: str = "") -> Parse:
     """Return a prompt without markup, and its groups: those that the user names, or else those found by rules.
 
     The rules read English, as sentences or as lists of tags. Host syntax (weights, schedules, BREAK, extra networks)
@@ -37,7 +34,6 @@ def phrases(text: str, listing: str = "", *, find: Finder | None = None) -> Pars
             would take another: `~a red ^cat~`. With any mark, the marked groups are all.
         listing: groups apart from the text, "cat: sunglasses; dog: a hat", in words of the text; takes the place of
             the rules.
-        find: finds groups in place of the rules.
 
     Raises:
         ValueError: a group is empty or overlaps another one, or names a word that the text lacks; or groups are listed
@@ -45,13 +41,12 @@ def phrases(text: str, listing: str = "", *, find: Finder | None = None) -> Pars
     """
     marked = text
     text, marks = read_markup(text)
-    find = find or find_groups
     if listing.strip() and marks:
         raise ValueError(f"groups must be listed or marked, not both, got {listing!r} and {marked!r}")
     if listing.strip():
         groups = listed_groups(text, listing)
     else:
-        groups = [marked_group(text, mark, find) for mark in marks] or find(text)
+        groups = [marked_group(text, mark, find_groups) for mark in marks] or find_groups(text)
     return Parse(text, tuple(sorted(groups, key=lambda group: group.subject)))
 
 
@@ -68,7 +63,7 @@ def phrases_or_none(text: str, parser: Parser) -> Parse:
 
 def find_groups(text: str) -> list[Group]:
     """Return the groups that the rules find in a text without markup."""
-    found = [_group(words, draft) for words in _clauses(text) for draft in read_groups(words)]
+    found = [_group(words, *group) for words in _clauses(text) for group in read_groups(words).items()]
     return [group for group in found if group.modifiers]
 
 
@@ -85,16 +80,16 @@ def _split(words: list[Word], marks: str) -> list[list[Word]]:
     return [list(run) for is_mark, run in groupby(words, lambda word: word.text in marks) if not is_mark]
 
 
-def _group(words: list[Word], draft: Draft) -> Group:
-    """Return a draft's group, its words joined to spans; a compound's first word moves to the subject."""
-    first, modifiers = draft.noun, set(draft.modifiers)
+def _group(words: list[Word], noun: int, modifiers: set[int]) -> Group:
+    """Return a group, its words joined to spans; a compound's first word moves to the subject."""
+    first = noun
     if first - 1 in modifiers and f"{words[first - 1].text} {words[first].text}" in lexicon.COMPOUNDS:
         first -= 1
-        modifiers.discard(first)
-    runs: list[Span] = []
-    last = -2
-    for place in sorted(modifiers):
-        start = runs.pop().start if place == last + 1 else words[place].start
-        runs.append(Span(start, words[place].end))
-        last = place
-    return Group(Span(words[first].start, words[draft.noun].end), tuple(runs))
+        modifiers = modifiers - {first}
+    numbered = groupby(enumerate(sorted(modifiers)), lambda pair: pair[1] - pair[0])  # equal in a run of neighbours
+    runs = [[place for _, place in run] for _, run in numbered]
+    return Group(_span(words, first, noun), tuple(_span(words, run[0], run[-1]) for run in runs))
+
+
+def _span(words: list[Word], first: int, last: int) -> Span:
+    return Span(words[first].start, words[last].end)

@@ -12,11 +12,9 @@ from ...bench.suites import SPLITS, SUITES, Suite, load_suite, read_prompts
 from ...demo import CHECKPOINT, DEMO_GUIDANCE, untaught_words
 from ...errors import UserError, as_user_error
 from ..arguments import add_device, number, size, whole
-from ..console import DONE, INTERRUPTED, Parser, complain, note, progress, waiting
+from ..console import DONE, INTERRUPTED, Parser, note, print_error, progress, waiting
 from ..files import check_file, check_folder, write_json, write_png, write_whole
-from ..libraries import quiet_diffusers
-from ..machine import choose_device, choose_dtype, usable_cores
-from ..models import DEMO, default_size
+from ..models import DEMO, choose_device, choose_dtype, default_size, quiet_diffusers, usable_cores
 from ..settings import add_settings
 
 DESCRIPTION: Final = """\
@@ -136,7 +134,7 @@ def compare(arguments: argparse.Namespace) -> int:
         try:
             report = comparison.measure(progress)
         except KeyboardInterrupt:
-            complain(f"interrupted; what is drawn is kept in {arguments.cache}, and the same command goes on there")
+            print_error(f"interrupted; what is drawn is kept in {arguments.cache}, and the same command goes on there")
             return INTERRUPTED
     print(report.text)
     _write(arguments, report, runner)

@@ -16,11 +16,9 @@ from ...bench.speed.demo_pictures import BATCH, MOST_PROMPTS, demo_figures
 from ...bench.speed.denoisers import RANDOM, TIMED_AT, new_call, random_denoiser
 from ...bench.speed.results import MethodTimes, results_table
 from ..arguments import add_device, size, whole
-from ..console import DONE, INTERRUPTED, Parser, complain, note, progress, waiting
+from ..console import DONE, INTERRUPTED, Parser, note, print_error, progress, waiting
 from ..files import check_file, write_json
-from ..libraries import quiet_diffusers
-from ..machine import choose_device, choose_dtype
-from ..models import DEMO, default_size, open_pipeline
+from ..models import DEMO, choose_device, choose_dtype, default_size, open_pipeline, quiet_diffusers
 from ..settings import add_settings
 
 DESCRIPTION: Final = f"""\
@@ -106,7 +104,7 @@ def execute(arguments: argparse.Namespace) -> int:
         write_json(arguments.json, setting | {"methods": columns, "left_out": found.left_out})
     if is_whole:
         return DONE
-    complain(f"interrupted after {setting['rounds']} of {arguments.repeats} rounds; the figures above are of those")
+    print_error(f"interrupted after {setting['rounds']} of {arguments.repeats} rounds; the figures above are of those")
     return INTERRUPTED
 
 

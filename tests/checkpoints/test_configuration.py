@@ -3,10 +3,8 @@ from pathlib import Path
 import pytest
 
 from tests.tools.random_checkpoints import file_shapes, write_hollow
-from tome_core.checkpoints.completeness import check_complete
-from tome_core.checkpoints.configuration import read_configs
-from tome_core.checkpoints.family import Family
-from tome_core.checkpoints.header import Header, read_header
+from tome_core.checkpoints.configuration import check_complete, read_configs
+from tome_core.checkpoints.family import Family, Header, read_header
 from tome_core.errors import CheckpointError
 
 STEM = "model.diffusion_model.input_blocks.0.0.weight"
