@@ -50,11 +50,13 @@ def marked_group(text: str, mark: Mark, find: Callable[[str], list[Group]]) -> G
     """Return the group of a mark. Where no subject is marked, it is the first that `find` finds, or the last word.
 
     Raises:
-        ValueError: the mark holds no more than its subject.
+        ValueError: the mark holds no more than its subject, or no word at all.
     """
     start, end = mark.span
     inside = plain(text[start:end])
     words = [Span(start + found.start(), start + found.end()) for found in _WORD.finditer(inside)]
+    if not words:
+        raise _empty(text[start:end])
     subject = mark.subject
     if subject is None:
         first = next(iter(find(inside)), None)
