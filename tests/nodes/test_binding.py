@@ -119,6 +119,14 @@ def test_without_a_run_the_picture_passes_through_with_a_black_mask(maps: Any):
     assert report.startswith("No maps: no sampler has run on this model.")
 
 
+def test_both_nodes_tell_of_a_run_without_groups_what_to_do(nodes: Any, maps: Any):
+    patched, shelf = maps.ToMeAttentionMaps.execute(new_model(), preview=False).args
+    run(patched, [entry()])
+    _, masks, report = maps.ToMeShowMaps.execute(shelf, torch.zeros(1, 16, 16, 3)).args
+    assert masks.abs().max() == 0
+    assert "no groups. Bind " in report and sent(nodes)[-2:] == [report, report]
+
+
 def test_a_phrase_that_is_not_there_gives_black_masks_and_says_so(maps: Any):
     patched, shelf = maps.ToMeAttentionMaps.execute(new_model(), preview=False).args
     latent = run(patched, [entry(bound())])
