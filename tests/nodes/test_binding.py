@@ -54,7 +54,7 @@ def test_every_preset_binds_and_the_node_shows_the_groups(bind: Any, preset: str
     answer = bind.execute(clip, PROMPT, preset, 1.0)
     assert not torch.equal(rows(answer), clip.encode_from_tokens_scheduled(clip.tokenize(PROMPT))[0][0])
     assert answer.args[1] == "circle: red\nsquare: blue"
-    assert answer.ui == {"text": (answer.args[1],)}
+    assert answer.ui["text"] == (answer.args[1],)
 
 
 def test_listed_groups_take_the_place_of_the_rules(bind: Any):
