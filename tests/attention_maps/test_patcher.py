@@ -2,6 +2,7 @@
 
 import copy
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -286,10 +287,11 @@ def test_a_run_may_end_while_the_shelf_is_read(monkeypatch):
     patched, shelf = collect_maps(new_model())
     latents = [run(patched, [entry(bound())], seed=seed) for seed in (1, 2)]
     first = shelf.maps(latents[0])[0]
+    empty: Any = SimpleNamespace(result=lambda: None, notes=())
 
     class Name(str):
         def __eq__(self, other):
-            shelf.put(latents[1], SimpleNamespace(result=lambda: None, notes=()))  # as from a sampler's thread
+            shelf.put(latents[1], empty)  # as from a sampler's thread
             return str.__eq__(self, other)
 
     names = iter([Name(patcher._name(latents[0]))])
