@@ -168,7 +168,6 @@ class ToMeShowMaps(io.ComfyNode):
     ) -> io.NodeOutput:
         """Draw the maps of the run that the picture came from; without any the picture passes through."""
         from ..tome_core.attention_maps import map_masks, overlay_sheets
-        from ..tome_core.attention_maps.patcher import NO_GROUPS
 
         found, notes = maps.maps(None if latent is None else latent["samples"])
         height, width = int(image.shape[1]), int(image.shape[2])
@@ -180,8 +179,6 @@ class ToMeShowMaps(io.ComfyNode):
                 notes.insert(0, f"Masks are black: {mistake}")
             sheets = overlay_sheets(image, found, opacity)
             notes.insert(0, _numbered(found))
-        elif NO_GROUPS in notes:
-            notes.append("Use ToMe Bind Prompt for the positive prompt; it shows the groups that it finds.")
         report = "\n".join(notes)
         shown = ui.PreviewImage(sheets, cls=cls).as_dict() | text_output(cls.hidden.unique_id, report)
         return io.NodeOutput(sheets, masks, report, ui=shown)

@@ -13,6 +13,7 @@ from server import PromptServer
 from ..tome_core import __version__
 
 METADATA_KEY: Final = "tome_suite"
+OUTPUT_MARK: Final = "tome_suite"  # tells the browser that an output is of this pack
 TEXT_MESSAGE: Final = "tome_suite.text"
 BROWSER_ROUTE: Final = "/tome_suite/browser"
 KEEPS_TEXT: Final = "tome_suite_keeps_text"  # in what the host knows of a connected browser
@@ -23,7 +24,7 @@ def text_output(node_id: str | None, text: str) -> dict[str, Any]:
     server = getattr(PromptServer, "instance", None)
     if server is not None and not _keeps_text(server):
         _send_progress_text(server, node_id, text)
-    return {"text": (text,)}
+    return {"text": (text,), OUTPUT_MARK: (True,)}
 
 
 def update_text(node_id: str | None, text: str) -> None:

@@ -17,7 +17,7 @@ PACKAGES = ("tome_core.speed", "tome_core.binding")
 def test_every_public_name_is_there_and_comes_from_within_the_package(package: str):
     module = importlib.import_module(package)
     for name in module.__all__:
-        assert getattr(module, name) is not None
+        assert getattr(module, name) is vars(module)[name], "it is imported once"
         assert not hasattr(getattr(module, name), "__path__"), f"{name} is hidden by a package of its name"
         assert type(getattr(module, name)).__name__ != "module", f"{name} is hidden by a module of its name"
 

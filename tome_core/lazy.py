@@ -6,7 +6,7 @@ from typing import Any
 
 
 def importer(package: str, homes: Mapping[str, tuple[str, ...]]) -> Callable[[str], Any]:
-    """Return a package's `__getattr__`, which imports a public name from its home.
+    """Return a package's `__getattr__`, which imports a public name from its home and keeps it in the package.
 
     Args:
         package: name of the package.
@@ -17,6 +17,8 @@ def importer(package: str, homes: Mapping[str, tuple[str, ...]]) -> Callable[[st
     def get(name: str) -> Any:
         if name not in home_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{home_of[name]}"), name)
+        value = getattr(import_module(f"{package}.{home_of[name]}"), name)
+        setattr(import_module(package), name, value)
+        return value
 
     return get

@@ -6,11 +6,13 @@
 import { app } from '../../scripts/app.js';
 import { api } from '../../scripts/api.js';
 
+const MARK = 'tome_suite'; // in the output of a node of ours
 const MESSAGE = 'tome_suite.text';
 const STORAGE = 'tome_suite.texts';
 const WIDGET = 'tome_suite_text';
 const CATEGORY = 'ToMe';
 const MAX_WORKFLOWS = 50;
+const MAX_JOBS = 200;
 const MAX_HEIGHT = 320; // pixels; a longer text scrolls
 const MARGIN = 10; // of a widget in a classic node, on each side
 const STYLE = `box-sizing: border-box; max-height: ${MAX_HEIGHT}px; overflow-y: auto; padding: 6px 8px;
@@ -30,8 +32,12 @@ function stored() {
   }
 }
 
+function dropOldest(map, max) {
+  while (map.size > max) map.delete(map.keys().next().value);
+}
+
 function store() {
-  while (texts.size > MAX_WORKFLOWS) texts.delete(texts.keys().next().value);
+  dropOldest(texts, MAX_WORKFLOWS);
   try {
     sessionStorage.setItem(STORAGE, JSON.stringify(Object.fromEntries(texts)));
   } catch {
@@ -138,9 +144,8 @@ function listen() {
   });
   api.addEventListener('execution_start', ({ detail }) => (job = detail?.prompt_id));
   api.addEventListener('executed', ({ detail }) => {
-    const text = detail?.output?.text;
-    if (!Array.isArray(text)) return;
-    const output = text.join('\n');
+    if (!detail?.output?.[MARK]) return;
+    const output = detail.output.text.join('\n');
     // a node that did not run again sends what it said before: what it learned after that still holds
     const change = (old) => (old?.output === output ? old : { output });
     keep(detail.display_node || detail.node, detail.prompt_id, change);
@@ -152,6 +157,7 @@ function listen() {
   api.queuePrompt = async function (number, data, ...rest) {
     const answer = await queuePrompt.call(this, number, data, ...rest);
     if (answer?.prompt_id && data?.workflow?.id) workflowOfJob.set(answer.prompt_id, data.workflow.id);
+    dropOldest(workflowOfJob, MAX_JOBS);
     return answer;
   };
 }
@@ -166,6 +172,6 @@ app.registerExtension({
     announce();
   },
   afterConfigureGraph() {
-    for (const [id, said] of Object.entries(texts.get(rootGraph()?.id) ?? {})) draw(id, said);
+    for (const [id, text] of Object.entries(texts.get(rootGraph()?.id) ?? {})) draw(id, text);
   }
 });

@@ -1,13 +1,15 @@
 """Maps through the patcher protocol, on a host written for tests: which rows, which pixels, which run."""
 
 import copy
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from tests.attention_maps.fake_sampling import Patcher, bound, entry, new_model, run
 from tests.hosts.fake.unet import HEADS
-from tome_core.attention_maps import MapShelf, Phrase, attention_maps, collect_maps, resize
+from tome_core.attention_maps import MapShelf, Phrase, attention_maps, collect_maps, patcher, resize
 from tome_core.errors import UnsupportedModelError
 from tome_core.merging import MergePlan, window_matching
 from tome_core.speed import SpeedConfig
@@ -98,7 +100,7 @@ def test_groups_on_the_negative_prompt_have_no_maps():
     patched, shelf = collect_maps(new_model())
     latent = run(patched, [entry()], [entry(bound(), seed=2)])
     found, notes = shelf.maps(latent)
-    assert found is None and notes[0].startswith("No maps: the positive prompt of this run has no groups.")
+    assert found is None and notes[0].startswith("No maps: the positive prompt of this run has no groups. Bind ")
 
 
 def test_a_positive_entry_that_the_host_copies_to_the_other_side_counts_once():
@@ -279,6 +281,23 @@ def test_without_a_latent_every_look_tells_which_of_several_runs_it_is():
     assert notes[3] == [f"Maps of run 5 on this model, 3 earlier ones are kept. {how}"]
     assert shelf.maps(latent)[1][0].startswith("No sampler of this model returned this latent")
     assert shelf.maps(run(patched, [entry(bound())], seed=9))[1] == []
+
+
+def test_a_run_may_end_while_the_shelf_is_read(monkeypatch):
+    patched, shelf = collect_maps(new_model())
+    latents = [run(patched, [entry(bound())], seed=seed) for seed in (1, 2)]
+    first = shelf.maps(latents[0])[0]
+    empty: Any = SimpleNamespace(result=lambda: None, notes=())
+
+    class Name(str):
+        def __eq__(self, other):
+            shelf.put(latents[1], empty)  # as from a sampler's thread
+            return str.__eq__(self, other)
+
+    names = iter([Name(patcher._name(latents[0]))])
+    real = patcher._name
+    monkeypatch.setattr(patcher, "_name", lambda latent: next(names, None) or real(latent))
+    assert shelf.maps(latents[0]) == (first, [])
 
 
 def test_collecting_twice_replaces_the_first():

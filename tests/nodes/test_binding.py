@@ -54,7 +54,7 @@ def test_every_preset_binds_and_the_node_shows_the_groups(bind: Any, preset: str
     answer = bind.execute(clip, PROMPT, preset, 1.0)
     assert not torch.equal(rows(answer), clip.encode_from_tokens_scheduled(clip.tokenize(PROMPT))[0][0])
     assert answer.args[1] == "circle: red\nsquare: blue"
-    assert answer.ui == {"text": (answer.args[1],)}
+    assert answer.ui["text"] == (answer.args[1],)
 
 
 def test_listed_groups_take_the_place_of_the_rules(bind: Any):
@@ -117,6 +117,14 @@ def test_without_a_run_the_picture_passes_through_with_a_black_mask(maps: Any):
     sheets, masks, report = maps.ToMeShowMaps.execute(shelf, image).args
     assert torch.equal(sheets, image) and torch.equal(masks, torch.zeros(1, 16, 16))
     assert report.startswith("No maps: no sampler has run on this model.")
+
+
+def test_both_nodes_tell_of_a_run_without_groups_what_to_do(nodes: Any, maps: Any):
+    patched, shelf = maps.ToMeAttentionMaps.execute(new_model(), preview=False).args
+    run(patched, [entry()])
+    _, masks, report = maps.ToMeShowMaps.execute(shelf, torch.zeros(1, 16, 16, 3)).args
+    assert masks.abs().max() == 0
+    assert "no groups. Bind " in report and sent(nodes)[-2:] == [report, report]
 
 
 def test_a_phrase_that_is_not_there_gives_black_masks_and_says_so(maps: Any):

@@ -4,12 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tome_core
 from tests.nodes import fake_host
+
+WEB = Path(__file__).resolve().parents[2] / "web"
+BROWSER = """
+const [heard, stored] = [{}, {}];
+globalThis.sessionStorage = { getItem: (key) => stored[key] ?? null, setItem: (key, value) => (stored[key] = value) };
+const { app } = await import('./scripts/app.js');
+const { api } = await import('./scripts/api.js');
+api.addEventListener = (kind, listener) => (heard[kind] = listener);
+api.queuePrompt = async (job) => ({ prompt_id: job });
+app.registerExtension = (extension) => (app.extension = extension);
+app.rootGraph = { id: 'open', getNodeById: () => null };
+await import('./extensions/pack/node_text.js');
+app.extension.setup();
+const finish = (job, node, output) => heard.executed({ detail: { node, prompt_id: job, output } });
+for (let job = 0; job <= 200; job++) await api.queuePrompt(job, { workflow: { id: 'closed' } });
+finish(200, '1', { text: ['ours'], tome_suite: [true] });
+finish(200, '2', { text: ['of another pack'] });
+finish(0, '3', { text: ['of the oldest job, which is forgotten'], tome_suite: [true] });
+console.log(stored['tome_suite.texts']);
+"""
 
 
 @pytest.fixture
@@ -40,14 +64,14 @@ def connect(pack: Any, node_text: Any, client: str = "browser") -> Any:
 def test_a_browser_that_keeps_no_texts_gets_them_as_progress_text(node_text: Any, monkeypatch: Any, kind: Any):
     server = kind()
     monkeypatch.setattr(node_text.PromptServer, "instance", server)
-    assert node_text.text_output("7", "words") == {"text": ("words",)}
+    assert node_text.text_output("7", "words") == {"text": ("words",), "tome_suite": (True,)}
     node_text.update_text("7", "later")
     assert server.sent == [("words", "7", "browser"), ("later", "7", "browser")] and server.messages == []
 
 
 def test_a_browser_that_keeps_texts_gets_them_as_output_and_as_a_message_of_ours(pack: Any, node_text: Any):
     server = connect(pack, node_text)
-    assert node_text.text_output("7", "words") == {"text": ("words",)}
+    assert node_text.text_output("7", "words") == {"text": ("words",), "tome_suite": (True,)}
     node_text.update_text("7", "later")
     assert server.messages == [("tome_suite.text", {"node": "7", "text": "later"}, "browser")] and server.sent == []
 
@@ -67,7 +91,7 @@ def test_a_browser_that_is_not_connected_is_not_remembered(pack: Any, node_text:
 def test_a_prompt_that_no_browser_asked_for_shows_nothing_anywhere(node_text: Any):
     server = node_text.PromptServer.instance
     server.client_id = None
-    assert node_text.text_output("7", "words") == {"text": ("words",)}
+    assert node_text.text_output("7", "words") == {"text": ("words",), "tome_suite": (True,)}
     node_text.update_text("7", "later")
     assert server.sent == server.messages == []
 
@@ -85,3 +109,17 @@ def test_a_prompt_with_one_of_our_nodes_names_the_version_in_its_pictures(pack: 
 @pytest.mark.parametrize("request_", [{}, {"prompt": None}, {"prompt": {"1": {"class_type": "KSampler"}, "2": 3}}])
 def test_a_prompt_without_our_nodes_is_left_alone(node_text: Any, request_: Any):
     assert node_text.mark_version(request_, {"ToMeSpeed"}) is request_
+
+
+def test_the_browser_keeps_texts_of_our_nodes_alone_and_forgets_old_jobs(tmp_path: Path):
+    if not shutil.which("node"):
+        pytest.skip("there is no node")
+    files = {"package.json": '{"type": "module"}', "scripts/app.js": "export const app = {};", "browser.js": BROWSER}
+    files |= {"scripts/api.js": "export const api = {};"}
+    files |= {"extensions/pack/node_text.js": (WEB / "node_text.js").read_text(encoding="utf-8")}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    done = subprocess.run(["node", "browser.js"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"closed": {"1": {"output": "ours"}}}

@@ -76,7 +76,7 @@ def test_the_report_comes_out_and_shows_on_the_node(speed: Any, sent: Any):
     answer = speed.ToMeSpeed.execute(Model(), "fast", 1.0)
     _, text = answer.args
     assert text.startswith("Will merge 50% of the tokens in block at level 1 (5 of 5 blocks)")
-    assert answer.ui == {"text": (text,)}
+    assert answer.ui["text"] == (text,)
     assert sent == [(text, "7", "browser")]
 
 
@@ -178,7 +178,7 @@ def test_a_model_that_cannot_be_merged_comes_out_as_it_came_in(speed: Any, monke
     given, text = answer.args
     assert given is model
     assert text == "The model passes through as it came: Flux is not yet supported"
-    assert answer.ui == {"text": (text,)}
+    assert answer.ui["text"] == (text,)
 
 
 def test_a_knob_by_wire_that_breaks_its_rule_costs_no_picture(speed: Any):

@@ -6,6 +6,7 @@ where another pack replaces the attention itself. The sums of a run are in its o
 """
 
 import hashlib
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -23,7 +24,10 @@ KEY: Final = "tome_maps"
 _RUNS: Final = 4  # a picture, its hires pass, and two more
 _WRAPPER: Final = "outer_sample"
 _PATCHES: Final = "attn2_patch"
-NO_GROUPS: Final = "No maps: the positive prompt of this run has no groups."
+_NO_GROUPS: Final = (
+    "No maps: the positive prompt of this run has no groups. "
+    "Bind it; where it is encoded, the groups that were found are shown."
+)
 
 OnStep = Callable[[int, int, PhraseMaps], None]
 
@@ -37,8 +41,8 @@ class MapShelf:
 
     def __init__(self, problem: str = "") -> None:
         self._problem = problem
-        self._runs: deque[tuple[str, PhraseMaps | None, tuple[str, ...]]] = deque(maxlen=_RUNS)
-        self._count = 0  # of all runs, also of those that are no longer kept
+        self._runs: deque[tuple[int, str, PhraseMaps | None, tuple[str, ...]]] = deque(maxlen=_RUNS)
+        self._numbers = itertools.count(1)  # of all runs, also of those that are no longer kept
 
     def maps(self, latent: Tensor | None = None) -> tuple[PhraseMaps | None, list[str]]:
         """Return the maps of the run that a latent came from, and sentences for the user.
@@ -47,25 +51,25 @@ class MapShelf:
             latent: [images, C, height, width] as the sampler returned it; None for the last run, which is also taken
                 where no run returned this one.
         """
-        if not self._runs:
+        runs = tuple(self._runs)  # a sampler's thread may put another one
+        if not runs:
             return None, [f"No maps: {self._problem or 'no sampler has run on this model. Connect it to a sampler.'}"]
         notes = []
         name = None if latent is None else _name(latent)
-        found = next((run for run in reversed(self._runs) if run[0] == name), None)
+        found = next((run for run in reversed(runs) if run[1] == name), None)
         if latent is not None and found is None:
             notes.append("No sampler of this model returned this latent: these are the maps of its last run.")
-        if latent is None and len(self._runs) > 1:
-            kept = f"{len(self._runs) - 1} earlier one{'s are' if len(self._runs) > 2 else ' is'} kept"
-            notes.append(f"Maps of run {self._count} on this model, {kept}. Connect a latent to choose.")
-        _, maps, left_out = found or self._runs[-1]
+        number, _, maps, left_out = found or runs[-1]
+        if latent is None and len(runs) > 1:
+            kept = f"{len(runs) - 1} earlier one{'s are' if len(runs) > 2 else ' is'} kept"
+            notes.append(f"Maps of run {number} on this model, {kept}. Connect a latent to choose.")
         if maps is None:
-            notes.append(NO_GROUPS)
+            notes.append(_NO_GROUPS)
         return maps, [*notes, *left_out]
 
     def put(self, latent: Tensor, run: MapRun) -> None:
         """Keep what a run has read under the latent that it returned."""
-        self._runs.append((_name(latent), run.result(), run.notes))
-        self._count += 1
+        self._runs.append((next(self._numbers), _name(latent), run.result(), run.notes))
 
 
 def collect_maps(model: Any, *, on_step: OnStep | None = None) -> tuple[Any, MapShelf]:

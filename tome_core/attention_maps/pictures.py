@@ -37,8 +37,8 @@ def overlay(picture: Image.Image, weights: Tensor, opacity: float = 0.65) -> Ima
     values = weights.float().cpu().numpy()
     values = (values - values.min()) / max(float(values.max() - values.min()), 1e-12)
     plane = Image.fromarray(values).resize(picture.size, Image.Resampling.BICUBIC)
-    places = np.clip(np.asarray(plane), 0, 1) * (len(_STOPS) - 1)
-    colours = np.stack([np.interp(places, np.arange(len(_STOPS)), _STOPS[:, i]) for i in range(3)], axis=-1)
+    positions = np.clip(np.asarray(plane), 0, 1) * (len(_STOPS) - 1)
+    colours = np.stack([np.interp(positions, np.arange(len(_STOPS)), _STOPS[:, i]) for i in range(3)], axis=-1)
     grey = np.asarray(picture.convert("L").convert("RGB"), dtype=np.float32)
     return Image.fromarray((grey * (1 - opacity) + colours * opacity).round().astype(np.uint8))
 
@@ -98,8 +98,8 @@ def _sheet(cells: list[Image.Image], names: list[str]) -> Image.Image:
     bar = max(14, width // 14)
     sheet = Image.new("RGB", (columns * width, -(-len(cells) // columns) * (height + bar)), _PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(bar * 0.7)
-    for place, (cell, name) in enumerate(zip(cells, names, strict=True)):
-        left, top = place % columns * width, place // columns * (height + bar)
+    for index, (cell, name) in enumerate(zip(cells, names, strict=True)):
+        left, top = index % columns * width, index // columns * (height + bar)
         sheet.paste(cell, (left, top))
         pen.text((left + bar // 3, top + height + bar // 8), name, fill=_INK, font=font)
     return sheet

@@ -174,25 +174,25 @@ class MapRecorder:
         if parts == 0 or rest:
             self._note(f"a batch of {batch} rows is not of {self._images} images: it was left out")
             return None
-        place = parts - 1 if self._pipeline is None else _place(self._pipeline, parts)
-        if place is None:
+        index = parts - 1 if self._pipeline is None else _part_index(self._pipeline, parts)
+        if index is None:
             known = f"which of them are the prompt's is not known for {type(self._pipeline).__name__}"
             count = f"{self._images} image{'s' if self._images > 1 else ''}"
             self._note(f"a batch of {batch} rows for {count} was left out: {known}")
             return None
-        return slice(place * self._images, (place + 1) * self._images)
+        return slice(index * self._images, (index + 1) * self._images)
 
     def _note(self, sentence: str) -> None:
         if sentence not in self.notes:
             self.notes.append(sentence)
 
 
-def _place(pipeline: object, parts: int) -> int | None:
+def _part_index(pipeline: object, parts: int) -> int | None:
     """Return which of the equal parts of a batch is the prompt's; None where that is not known."""
     names = [cls.__name__ for cls in type(pipeline).__mro__]
     if getattr(pipeline, "do_perturbed_attention_guidance", False):
         return _PERTURBED.get(parts)
-    other = next((places for part, places in _OTHERS.items() if any(part in name for name in names)), _PLAIN)
+    other = next((indices for part, indices in _OTHERS.items() if any(part in name for name in names)), _PLAIN)
     return other.get(parts)
 
 

@@ -104,15 +104,15 @@ class MapRun:
         layer = self._layers.get((*options["block"], options.get("block_index", 0)))
         # 0 is the positive prompt's side in a call, unless a guider has sides of its own
         is_two_sided = set(self._guider.conds) <= {"positive", "negative"}
-        for place, (side, uuid) in enumerate(entries):
+        for index, (side, uuid) in enumerate(entries):
             if uuid not in self._prompts or (side != 0 and is_two_sided):
                 continue
             if layer is None or not (is_whole or slots is not None):
                 self._notes[f"{n.shape[1]} tokens on a grid of {grid[0]} x {grid[1]} were left out"] = None
                 return
-            rows = slice(place * images, (place + 1) * images)
+            rows = slice(index * images, (index + 1) * images)
             entry = next((entry for entry in self._positive() if entry.get("uuid") == uuid), {})
-            maps = _phrase_maps(layer, n[rows], context[rows], self._prompts[uuid].phrases, _length(entry, context))
+            maps = _phrase_maps(layer, n[rows], context[rows], self._prompts[uuid].phrases, _row_count(entry, context))
             self._add(uuid, on_grid(maps, None if slots is None else slots[rows], grid), entry.get("area"))
 
     def result(self) -> PhraseMaps | None:
@@ -159,7 +159,7 @@ def _phrase_maps(layer: Any, n: Tensor, context: Tensor, phrases: Sequence[Phras
     return torch.stack([own.sum(1) for own in maps.split([len(own) for own in rows], dim=1)], dim=1)
 
 
-def _length(entry: Mapping[str, Any], context: Tensor) -> int:
+def _row_count(entry: Mapping[str, Any], context: Tensor) -> int:
     """Return the number of rows of an entry's own prompt, which the host repeats to match a longer one beside it."""
     own = entry.get("cross_attn")
     length = own.shape[1] if isinstance(own, Tensor) else context.shape[1]

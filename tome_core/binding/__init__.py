@@ -1,7 +1,5 @@
 """Token Merging for Training-Free Semantic Binding (Hu et al. 2024): the modifiers of a thing stay with it."""
 
-# ruff: noqa: F401  # a type checker reads the imports, and `_HOMES` names the same ones when the program runs
-
 from typing import TYPE_CHECKING
 
 from ..lazy import importer
@@ -14,13 +12,28 @@ if TYPE_CHECKING:
     from .parsing.phrases import phrases
     from .rows.composite import PromptRows, RowGroup, bind_rows
 
-_HOMES = {
-    "config": ("BindingConfig",),
-    "doors.diffusers": ("BindingHandle", "apply_binding"),
-    "encoding": ("BoundPrompt",),
-    "parsing.parse": ("Group", "Parse", "Span"),
-    "parsing.phrases": ("phrases",),
-    "rows.composite": ("PromptRows", "RowGroup", "bind_rows"),
-}
-__all__ = [name for names in _HOMES.values() for name in names]  # pyright: ignore[reportUnsupportedDunderAll]
-__getattr__ = importer(__name__, _HOMES)
+__all__ = [
+    "BindingConfig",
+    "BindingHandle",
+    "BoundPrompt",
+    "Group",
+    "Parse",
+    "PromptRows",
+    "RowGroup",
+    "Span",
+    "apply_binding",
+    "bind_rows",
+    "phrases",
+]
+
+__getattr__ = importer(
+    __name__,
+    {
+        "config": ("BindingConfig",),
+        "doors.diffusers": ("BindingHandle", "apply_binding"),
+        "encoding": ("BoundPrompt",),
+        "parsing.parse": ("Group", "Parse", "Span"),
+        "parsing.phrases": ("phrases",),
+        "rows.composite": ("PromptRows", "RowGroup", "bind_rows"),
+    },
+)

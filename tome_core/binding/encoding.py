@@ -65,7 +65,9 @@ class BoundPrompt:
 
     @property
     def phrases(self) -> tuple[Phrase, ...]:
-        """Each thing with the row of its composite, as attention maps show it."""
+        """Each thing with the row of its composite, as attention maps show it; none if unbound."""
+        if not self.groups:
+            return ()
         pairs = zip(self.parse.labels, self.groups, strict=True)
         return tuple(Phrase(label, rows.noun[:1]) for label, rows in pairs)
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tests.binding.fake_clip import segments
 from tome_core.binding import Span
 from tome_core.binding.doors.conditioning import embedding_names, kept_characters
+from tome_core.binding.rows.table import OtherTokensError
 
 
 def kept(text):
@@ -38,6 +39,13 @@ def test_brackets_and_weights_are_no_text(text, left):
 def test_what_is_kept_is_what_the_host_tokenizes(text):
     expected = "".join(part for part, _ in segments(text.replace("\\(", "\1").replace("\\)", "\2")))
     assert kept(text) == expected.replace("\1", "(").replace("\2", ")")
+
+
+def test_brackets_are_read_to_a_depth_of_100():
+    assert kept("(" * 100 + "red" + ")" * 100) == "red"
+    for depth in (101, 2000):
+        with pytest.raises(OtherTokensError, match="brackets must be at most 100 inside each other"):
+            kept_characters("(" * depth + "red" + ")" * depth)
 
 
 def test_names_of_embeddings_end_before_a_comma_and_at_brackets():

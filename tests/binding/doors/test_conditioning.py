@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.binding.fake_clip import WIDTHS, new_clip
 from tome_core.attention_maps import PHRASES_KEY
-from tome_core.binding import BindingConfig
+from tome_core.binding import BindingConfig, BoundPrompt, phrases
 from tome_core.binding.doors.conditioning import bind_conditioning
 
 COLOURS = "a red circle and a blue square"
@@ -105,6 +105,17 @@ def test_no_empty_list_of_groups_travels_where_every_one_is_across_two_chunks():
     for strength in (0, 1):
         bound = bind_conditioning(text, BindingConfig(strength=strength), new_clip("l"))
         assert PHRASES_KEY not in bound.conditioning[0][1]
+
+
+def test_a_prompt_of_deep_brackets_is_encoded_as_the_host_does():
+    clip, text = new_clip("l"), "(" * 101 + "a red circle" + ")" * 101
+    bound = bind_conditioning(text, PAPER, clip)
+    assert torch.equal(rows(bound.conditioning), rows(encode(clip, text)))
+    assert bound.report.startswith("Nothing bound: brackets must be at most 100 inside each other")
+
+
+def test_what_is_unbound_has_no_phrases():
+    assert BoundPrompt(phrases(COLOURS), ()).phrases == ()
 
 
 @pytest.mark.parametrize("names", [("t5xxl",), ("l", "t5xxl"), ("l", "g", "t5xxl")], ids="-".join)

@@ -171,11 +171,16 @@ def test_groups_are_listed_apart_from_the_text():
     assert phrases("red red cat", "cat: red").groups[0].modifiers == (Span(4, 7),)  # the nearest
 
 
+EMPTY = "group must hold a thing and words that describe it, as in ~a red cat~"
+HOST_SYNTAX = ("embedding:foo", "[red|blue]", "BREAK", "AND")
+
+
 @pytest.mark.parametrize(
     ("text", "listing", "sentence"),
     [
-        ("a ~(^)~ cat", "", "group must hold a thing and words that describe it, as in ~a red cat~, got '~(^)~'"),
-        ("a ~the cat~", "", "group must hold a thing and words that describe it, as in ~a red cat~, got '~the cat~'"),
+        ("a ~(^)~ cat", "", f"{EMPTY}, got '~(^)~'"),
+        *((f"~{inside}~", "", f"{EMPTY}, got '~{inside}~'") for inside in HOST_SYNTAX),
+        ("a ~the cat~", "", f"{EMPTY}, got '~the cat~'"),
         ("~a ^red ^cat~", "", "group must have one ^ at most, got '~a ^red ^cat~'"),
         ("~a red ^ cat~", "", "^ must stand before a word, got '~a red ^ cat~'"),
         ("a red cat", "dog: red", "groups must name words of the prompt, got 'dog'"),

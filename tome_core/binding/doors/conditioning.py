@@ -28,6 +28,7 @@ _CLIP: Final = ("l", "h", "g")
 """The names of CLIP's text encoders, in the order of their columns."""
 
 _EMBEDDING: Final = re.compile(r"(?<!\S)embedding:[^\s]*[^\s,]")
+_MOST_BRACKETS: Final = 100  # inside each other
 _AS_IT_IS: Final = "The prompt is encoded as CLIP Text Encode does."
 
 
@@ -81,18 +82,21 @@ def bind_conditioning(
 
 
 def kept_characters(text: str) -> frozenset[int]:
-    """Return the places of the characters of a ComfyUI prompt that reach the tokenizer: not its brackets and weights.
+    """Return the indices of the characters of a ComfyUI prompt that reach the tokenizer: not its brackets and weights.
 
     Brackets count only where they open and close a whole stretch; escaped ones, `\\(`, are text. A colon at which the
     last number of a bracket begins is its weight. All other text reaches the tokenizer as it is.
+
+    Raises:
+        OtherTokensError: more than `_MOST_BRACKETS` brackets are inside each other.
     """
     text = text.replace("\\)", "\0\1").replace("\\(", "\0\2")  # as the host does
-    return frozenset(place for place in _without_weights(text, 0) if text[place] != "\0")
+    return frozenset(index for index in _without_weights(text, 0) if text[index] != "\0")
 
 
 def embedding_names(text: str, kept: frozenset[int]) -> tuple[Span, ...]:
     """Return where a prompt names embeddings, `embedding:name`, which may come out as vectors or as nothing."""
-    spaced = "".join(letter if place in kept else " " for place, letter in enumerate(text))
+    spaced = "".join(letter if index in kept else " " for index, letter in enumerate(text))
     return tuple(Span(*found.span()) for found in _EMBEDDING.finditer(spaced))
 
 
@@ -161,11 +165,13 @@ def _bytes(words: Chunk, spell: Callable[[int], str]) -> list[bytes | None]:
     return found
 
 
-def _without_weights(text: str, start: int) -> Iterator[int]:
-    """Yield the places of a text, the first of them `start`, without the brackets and the weight of each stretch."""
+def _without_weights(text: str, start: int, depth: int = 0) -> Iterator[int]:
+    """Yield the indices of a text, the first of them `start`, without the brackets and the weight of each stretch."""
+    if depth > _MOST_BRACKETS:
+        raise OtherTokensError(f"brackets must be at most {_MOST_BRACKETS} inside each other, got more")
     for stretch in _stretches(text):
         if len(stretch) > 1 and stretch[0] == "(" and stretch[-1] == ")":
-            yield from _without_weights(_without_number(stretch[1:-1]), start + 1)
+            yield from _without_weights(_without_number(stretch[1:-1]), start + 1, depth + 1)
         else:
             yield from range(start, start + len(stretch))
         start += len(stretch)

@@ -22,7 +22,7 @@ class Word(NamedTuple):
 
 
 def read_groups(words: list[Word]) -> dict[int, set[int]]:
-    """Return the place of each thing in a run of words without full stops, and the places of its modifiers, if any."""
+    """Return the index of each thing in a run of words without full stops, and the indices of its modifiers, if any."""
     return _Reader([word.text for word in words]).read()
 
 
@@ -34,17 +34,17 @@ class _Reader:
         self._line = Line(words)
         self._groups: dict[int, set[int]] = {}  # the modifiers of each thing
         self._owner: int | None = None  # the thing that was named last
-        self._ended = -1  # the place after the last noun phrase
+        self._ended = -1  # the index after the last noun phrase
         self._is_open = False  # whether the last phrase described the owner, so that `and` may add to it
 
     def read(self) -> dict[int, set[int]]:
-        place = 0
-        while place < len(self._words):
-            place = self._read_at(place)
+        index = 0
+        while index < len(self._words):
+            index = self._read_at(index)
         return self._groups
 
     def _read_at(self, i: int) -> int:
-        """Read what begins at a place; return the place after it."""
+        """Read what begins at an index; return the index after it."""
         word = self._words[i]
         if self._owner is not None and (after := self._read_modifiers(self._owner, i)) is not None:
             return after
@@ -56,7 +56,7 @@ class _Reader:
         return i + 1 if phrase is None else self._begin(phrase)
 
     def _begin(self, phrase: NounPhrase) -> int:
-        """Take a noun phrase as a thing, unless its noun is none; return the place after it."""
+        """Take a noun phrase as a thing, unless its noun is none; return the index after it."""
         noun, of = self._words[phrase.noun], self._line.at(phrase.end) == "of"
         self._is_open = False
         if noun in lexicon.PICTURES or not is_noun(noun) or (of and noun in lexicon.PARTITIVES | lexicon.RELATIONS):
@@ -76,7 +76,7 @@ class _Reader:
         return phrase.noun
 
     def _read_modifiers(self, owner: int, i: int) -> int | None:
-        """Read modifiers of the owner from a place on; return the place after them, None if there are none."""
+        """Read modifiers of the owner from an index on; return the index after them, None if there are none."""
         after = (
             self._read_link(i)
             or self._read_predicate(i)
@@ -150,7 +150,7 @@ def _read_shared_colours(line: Line, i: int) -> tuple[list[tuple[NounPhrase, Nou
     Behind a comma "black and white" describes the picture, unless `respectively` is there.
 
     Returns:
-        The things, each with its colour, none where something else stands there, and the place after them.
+        The things, each with its colour, none where something else stands there, and the index after them.
     """
     things = _read_series(line, i, _read_plain_thing)
     k = things[-1].end if things else i
@@ -172,7 +172,7 @@ def _read_shared_colours(line: Line, i: int) -> tuple[list[tuple[NounPhrase, Nou
 
 
 def _read_series(line: Line, i: int, read: Callable[[Line, int], NounPhrase | None]) -> list[NounPhrase]:
-    """Return what `read` reads at a place, and again behind each comma, each `and` and both, until it reads nothing."""
+    """Return what `read` reads at an index, and behind each comma, `and` or both, until it reads nothing."""
     found: list[NounPhrase] = []
     while (phrase := read(line, i)) is not None:
         found.append(phrase)

@@ -29,13 +29,13 @@ def read_markup(text: str) -> tuple[str, list[Mark]]:
     Raises:
         ValueError: a group holds nothing, or has two subjects.
     """
-    kept, marks, place = "", [], 0
+    kept, marks, position = "", [], 0
     for found in _MARK.finditer(text):
-        kept += text[place : found.start()]
+        kept += text[position : found.start()]
         marks.append(_mark(found[1], len(kept)))
         kept += found[1].replace("^", "")
-        place = found.end()
-    return kept + text[place:], marks
+        position = found.end()
+    return kept + text[position:], marks
 
 
 def unmarked(text: str) -> str:
@@ -50,11 +50,13 @@ def marked_group(text: str, mark: Mark, find: Callable[[str], list[Group]]) -> G
     """Return the group of a mark. Where no subject is marked, it is the first that `find` finds, or the last word.
 
     Raises:
-        ValueError: the mark holds no more than its subject.
+        ValueError: the mark holds no more than its subject, or no word at all.
     """
     start, end = mark.span
     inside = plain(text[start:end])
     words = [Span(start + found.start(), start + found.end()) for found in _WORD.finditer(inside)]
+    if not words:
+        raise _empty(text[start:end])
     subject = mark.subject
     if subject is None:
         first = next(iter(find(inside)), None)
@@ -72,7 +74,7 @@ def marked_group(text: str, mark: Mark, find: Callable[[str], list[Group]]) -> G
 def listed_groups(text: str, listing: str) -> list[Group]:
     """Return the groups of a listing "subject: words, words; subject: words".
 
-    The second time that a subject is listed it is the next one of that name in the text. Of several places of a
+    The second time that a subject is listed it is the next one of that name in the text. Of several positions of a
     modifier the one nearest to its subject counts. Case does not matter.
 
     Raises:
@@ -111,15 +113,15 @@ def _empty(inside: str) -> ValueError:
 
 
 def _listed_group(text: str, subject: str, names: list[str], taken: list[Span]) -> Group:
-    place = next((span for span in _places(text, subject) if span not in taken), None)
-    if place is None:
+    own = next((span for span in _spans(text, subject) if span not in taken), None)
+    if own is None:
         raise ValueError(f"groups must name words of the prompt, got {subject!r}{' once more' if taken else ''}")
-    start = place.start
-    nearest = [min(_places(text, name), key=lambda span: abs(span.start - start)) for name in names]
-    return Group(place, tuple(sorted(set(nearest))))
+    start = own.start
+    nearest = [min(_spans(text, name), key=lambda span: abs(span.start - start)) for name in names]
+    return Group(own, tuple(sorted(set(nearest))))
 
 
-def _places(text: str, words: str) -> list[Span]:
+def _spans(text: str, words: str) -> list[Span]:
     """Return where whole words stand in a text, whatever their case and the blanks between them."""
     pattern = r"\s+".join(map(re.escape, words.split()))
     found = [Span(*match.span()) for match in re.finditer(rf"(?<!\w){pattern}(?!\w)", text, re.IGNORECASE)]

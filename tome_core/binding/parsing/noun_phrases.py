@@ -21,22 +21,22 @@ class NounPhrase:
 
     @property
     def end(self) -> int:
-        """The place after it."""
+        """The index after it."""
         return self.noun + 1
 
 
 class Line:
-    """Words in lower case, and commas between them; places are counted from 0, and nothing stands behind the last."""
+    """Words in lower case, and commas between them; indices are counted from 0, and nothing stands behind the last."""
 
     def __init__(self, words: list[str]) -> None:
         self._words = words
 
     def at(self, i: int) -> str:
-        """Return the word at a place; nothing behind the last."""
+        """Return the word at an index; nothing behind the last."""
         return self._words[i] if i < len(self._words) else ""
 
     def noun_phrase(self, i: int) -> NounPhrase | None:
-        """Return the noun phrase that begins at a place, if one does."""
+        """Return the noun phrase that begins at an index, if one does."""
         first = i
         while self.at(first) in lexicon.DETERMINERS or self.at(first).isdigit():
             first += 1
@@ -51,18 +51,18 @@ class Line:
         return NounPhrase(i, first, k - 1) if k > first else None
 
     def adjectives_end(self, i: int) -> int:
-        """Return the place after the adjectives, joined by `and` or not, that begin at a place."""
+        """Return the index after the adjectives, joined by `and` or not, that begin at an index."""
         k = i
         while is_adjective(self.at(k)) or (k > i and self.at(k) == "and" and is_adjective(self.at(k + 1))):
             k += 1
         return k
 
     def ends_before(self, i: int, first: int) -> bool:
-        """Return whether what began at `first` is over at a place, where no noun follows."""
+        """Return whether what began at `first` is over at an index, where no noun follows."""
         return not self.is_content(i) or self.is_verb(i, first)
 
     def is_content(self, i: int) -> bool:
-        """Return whether the word at a place may be part of a noun phrase, as a participle before its noun may."""
+        """Return whether the word at an index may be part of a noun phrase, as a participle before its noun may."""
         word, before = self.at(i), self.at(i - 1) if i else ""
         if word in lexicon.PARTICIPLES:
             is_behind = before not in _FUNCTION_WORDS and is_noun(before)
@@ -70,7 +70,7 @@ class Line:
         return word not in _FUNCTION_WORDS and not word.isdigit()
 
     def is_verb(self, i: int, first: int, *, singular: bool = False) -> bool:
-        """Return whether the word at a place is a verb, given where its phrase began and whether `a` stands before."""
+        """Return whether the word at an index is a verb, given where its phrase began and whether `a` stands before."""
         word, before, after = self.at(i), self.at(i - 1) if i else "", self.at(i + 1)
         is_after_noun = i > first and not is_adjective(before)
         ends_phrase = not self.is_content(i + 1)
@@ -88,7 +88,7 @@ class Line:
         return is_after_noun and word in lexicon.VERBS and after in lexicon.BOUNDARIES | lexicon.DETERMINERS | {"in"}
 
     def _goes_on(self, i: int) -> bool:
-        """Return whether an adjective at a place goes on with a noun phrase."""
+        """Return whether an adjective at an index goes on with a noun phrase."""
         follows = self.is_content(i + 1) or self.at(i + 1) in ("and", ",")
         return self.is_content(i) and follows and is_adjective(self.at(i))
 

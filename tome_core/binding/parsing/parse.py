@@ -84,11 +84,11 @@ class Parse:
 
         An article before the words that go changes to fit the word behind them.
         """
-        kept, place = "", 0
+        kept, position = "", 0
         for span in sorted(span for group in self.groups for span in group.modifiers):
-            kept += self.text[place : span.start] + _GONE
-            place = span.end
-        return _tidy(kept + self.text[place:]) if kept else self.text
+            kept += self.text[position : span.start] + _GONE
+            position = span.end
+        return _tidy(kept + self.text[position:]) if kept else self.text
 
 
 def plain(text: str) -> str:

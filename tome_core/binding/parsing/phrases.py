@@ -87,7 +87,7 @@ def _group(words: list[Word], noun: int, modifiers: set[int]) -> Group:
         first -= 1
         modifiers = modifiers - {first}
     numbered = groupby(enumerate(sorted(modifiers)), lambda pair: pair[1] - pair[0])  # equal in a run of neighbours
-    runs = [[place for _, place in run] for _, run in numbered]
+    runs = [[index for _, index in run] for _, run in numbered]
     return Group(_span(words, first, noun), tuple(_span(words, run[0], run[-1]) for run in runs))
 
 

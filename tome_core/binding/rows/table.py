@@ -56,7 +56,7 @@ def read_tokens(
         text: the prompt as the host got it.
         chunks: the tokens of each chunk without start, end and padding, as UTF-8. None is one more token of the same
             characters, as textual inversion makes them; empty bytes are a vector in place of the next of `vectors`.
-        kept: the places of the characters that the host gives its tokenizer; None for all of them.
+        kept: the positions of the characters that the host gives its tokenizer; None for all of them.
         vectors: names that a host may replace by vectors, or drop where it does not find them.
 
     Raises:
@@ -65,8 +65,8 @@ def read_tokens(
     letters = [(letter, span) for letter, span in _letters(text) if kept is None or span.start in kept]
     stream = b"".join(letter.encode() for letter, _ in letters)
     owners = [span for letter, span in letters for _ in letter.encode()]
-    places = [[at for at, (start, _) in enumerate(owners) if start in range(*name)] for name in vectors]
-    names = {own[0]: own[-1] + 1 for own in places if own}  # the byte behind each name, by its first
+    owned = [[at for at, (start, _) in enumerate(owners) if start in range(*name)] for name in vectors]
+    names = {own[0]: own[-1] + 1 for own in owned if own}  # the byte behind each name, by its first
     spans: list[Span] = []
     at = 0
     for token in (token for chunk in chunks for token in chunk):
@@ -125,7 +125,7 @@ def _letters(text: str) -> list[tuple[str, Span]]:
 
 
 def _parts_at(text: str, i: int) -> bool:
-    """Return whether the characters before a place compose with none behind it."""
+    """Return whether the characters before a position compose with none behind it."""
     before, behind = text[max(0, i - 32) : i], text[i : i + 32]
     if before.isascii() and behind[:1].isascii():
         return True
@@ -134,7 +134,7 @@ def _parts_at(text: str, i: int) -> bool:
 
 
 def _find(stream: bytes, at: int, token: bytes, names: dict[int, int]) -> tuple[int, int]:
-    """Return the bytes [start, end) of a token, the first ones from a place on; names that were dropped are passed by.
+    """Return the bytes [start, end) of a token, the first ones from `at` on; names that were dropped are passed by.
 
     Raises:
         OtherTokensError: the token does not follow.
@@ -150,7 +150,7 @@ def _find(stream: bytes, at: int, token: bytes, names: dict[int, int]) -> tuple[
 
 
 def _skip(stream: bytes, at: int, token: bytes) -> int:
-    """Return the next place at which a token begins, past blanks and past control characters that got lost."""
+    """Return the next position at which a token begins, past blanks and past control characters that got lost."""
     while at < len(stream) and not 0x80 <= stream[at] < 0xC0:  # not within a letter
         letter = stream[at : at + 4].decode(errors="ignore")[:1]
         is_lost = unicodedata.category(letter) == "Cc" and not stream.startswith(token, at)
