@@ -41,7 +41,7 @@ class Runner:
         """Return the key of a batch, made of everything that its pictures depend on."""
         identity = {"model": self.model.identity, "settings": asdict(self.settings), "method": method.identity}
         threads = 1 if self.processes > 1 else _threads(self.model)
-        return key_of(identity | {"cases": [asdict(case) for case in cases], "threads": threads})
+        return key_of({**identity, "cases": [asdict(case) for case in cases], "threads": threads})
 
     def missing(self, method: Method, cases: Sequence[Case]) -> list[Sequence[Case]]:
         """Return the batches that are not kept yet."""

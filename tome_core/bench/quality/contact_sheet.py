@@ -1,15 +1,12 @@
 """Pictures side by side: those on which methods disagree, so that a person can judge the judge; or any, to judge by."""
 
 import math
-from collections.abc import Sequence
 from typing import Final
 
 from PIL import Image
 
-from ..drawing.method import Method
 from ..drawing.runner import Runner
 from ..sheet import Heading, draw_sheet
-from ..suites import Case
 from .comparison import QualityReport
 from .figures import Readings
 
@@ -39,21 +36,17 @@ def contact_sheet(report: QualityReport, runner: Runner) -> Image.Image | None:
         counts = [sum(column.scores[i].right for i in cases) for column in readings]
         lines = [(f"fully right on {count} of these {len(cases)}",) for count in counts]
     methods = [report.entries[i].method for i in columns]
-    drawn = [_pictures(runner, method, report.cases, rows) for method in methods]
+    drawn = [  # no more pictures are held at once
+        {row: found for row, found in enumerate(runner.load(method, report.cases)) if row in rows} for method in methods
+    ]
     return draw_sheet(
         title,
         [Heading(method.name, line) for method, line in zip(methods, lines, strict=True)],
         [report.cases[row].prompt for row in rows],
-        [[column[row] for column in drawn] for row in rows],
+        [[Image.fromarray(column[row].pictures[0]) for column in drawn] for row in rows],
         report.title,
         [[_caption(column, row) for column in readings] for row in rows],
     )
-
-
-def _pictures(runner: Runner, method: Method, cases: Sequence[Case], rows: Sequence[int]) -> dict[int, Image.Image]:
-    """Return the pictures of some cases by their numbers; no more of them are held at once."""
-    drawn = enumerate(runner.load(method, cases))
-    return {row: Image.fromarray(found.pictures[0]) for row, found in drawn if row in rows}
 
 
 def _caption(readings: Readings, row: int) -> str:
