@@ -7,7 +7,8 @@ import pytest
 
 from tome_core.settings import kinds
 from tome_core.speed import SpeedConfig
-from tome_core.speed.config import config_or_default, without_retired
+from tome_core.speed.config import MATCHINGS, config_or_default, without_retired
+from tome_core.speed.plans.making import MATCHERS
 
 WRONG = [
     ("ratio", -0.1, "ratio must be a number from 0 to 1, got -0.1"),
@@ -81,6 +82,10 @@ def test_lists_and_single_values_become_tuples_so_that_equal_configs_hash_alike(
 
 def test_numbers_from_other_libraries_are_stored_as_plain_floats():
     assert type(SpeedConfig(ratio=numpy.float32(0.25)).ratio) is float
+
+
+def test_every_matching_that_can_be_chosen_is_there():
+    assert tuple(MATCHERS) == MATCHINGS
 
 
 def test_a_config_cannot_be_changed():

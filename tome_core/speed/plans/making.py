@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import Final
 
 import numpy as np
 import torch
@@ -14,6 +15,13 @@ from ...merging.kernels import widen
 from ..config import Grid, SpeedConfig
 
 Matcher = Callable[[Tensor, int, int, int], MergePlan]  # metric [B, height * width, C], height, width, tokens to merge
+
+
+MATCHERS: Final[dict[str, Callable[..., MergePlan]]] = {  # by their names in `SpeedConfig.matching`
+    "bipartite": bipartite_soft_matching_2d,
+    "window": window_matching,
+}
+_DRAWING: Final = (bipartite_soft_matching_2d,)  # those that can draw the kept tokens
 
 
 @torch.no_grad()
@@ -29,9 +37,8 @@ def make_plan(features: Tensor, grid: Grid, r: int, matcher: Matcher) -> MergePl
 
 def named_matcher(config: SpeedConfig, generator: torch.Generator | None = None) -> Matcher:
     """Return the matching that a config names; the kept tokens are drawn where there is a generator."""
-    if config.matching == "window":
-        return partial(window_matching, stride=config.stride)
-    return partial(bipartite_soft_matching_2d, stride=config.stride, generator=generator)
+    match = MATCHERS[config.matching]
+    return partial(match, stride=config.stride, **({"generator": generator} if match in _DRAWING else {}))
 
 
 def new_generator(seed: int | None, level: int, drawn_at: float) -> torch.Generator | None:
