@@ -79,7 +79,7 @@ def test_a_checkpoint_of_the_users_is_compared_without_a_judge(tome, tmp_path, f
     assert told.code == 0
     assert told.err.endswith(
         "tome: note: the judge knows the demo model's pictures alone: only the distance to the untouched pictures is "
-        "told, and --sheet shows pictures to look at\n"
+        "shown, and --sheet shows pictures to look at\n"
     )
     report = read(tmp_path / "a.json")
     assert (report["model"]["checkpoint"], report["model"]["dtype"], report["settings"]["guidance"]) == (
