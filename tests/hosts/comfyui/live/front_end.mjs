@@ -56,7 +56,8 @@ class Tab {
   // Add one node alone, look at it, and give its title, widgets and slots.
   async add(id) {
     const found = await this.page.evaluate((type) => {
-      app.graph.clear();
+      // not clear(), after which ids begin anew, and a widget takes the value of an earlier node's of its name and id
+      for (const old of [...app.graph._nodes]) app.graph.remove(old);
       const node = LiteGraph.createNode(type);
       app.graph.add(node);
       app.canvas.ds.scale = 1.5;
