@@ -104,18 +104,19 @@ def _add_arguments(parser: Parser, title: str, settings: Iterable["Field[Any]"])
         kind, default = kind_of(setting), setting.default
         group.add_argument(
             f"--{setting.name.replace('_', '-')}",
-            type=_argument_type(kind, default),
+            type=_argument_type(kind),
             metavar=_placeholder(setting.name, kind),
             help=f"{kind.help} {kind.bounds} Default {kind.format(default)}.".replace("%", "%%"),
         )
 
 
-def _argument_type(kind: Kind, default: Any) -> Callable[[str], Any]:
+def _argument_type(kind: Kind) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
         try:
             return kind.parse(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"must look like {kind.format(default)}, got {text!r}") from None
+            rule = kind.rule.removeprefix("None or ")  # which an option that is left out already means
+            raise argparse.ArgumentTypeError(f"must be {rule}, got {text!r}") from None
 
     return parse
 
