@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from tome_core.checkpoints import clip_tokenizer
 from tome_core.demo import load_demo
 from tome_core.demo.architecture import ContrastivePair, load_pair, to_unit
-from tome_core.demo.scene import render
+from training.demo.scene import render
 from training.demo.text import scenes_with_twins
 
 

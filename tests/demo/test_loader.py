@@ -5,8 +5,8 @@ from safetensors.torch import load_file
 
 from tome_core.demo import CHECKPOINT, DEMO_PROMPTS, load_demo, untaught_words
 from tome_core.demo.architecture import LATENT_SCALE, to_unit
-from tome_core.demo.scene import HELD_OUT_PAIRS, random_scene, render
 from tome_core.metrics import psnr
+from training.demo.scene import HELD_OUT_PAIRS, random_scene, render
 
 
 @pytest.fixture(scope="module")

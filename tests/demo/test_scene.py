@@ -3,18 +3,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from tome_core.demo.scene import (
-    COLOURS,
-    GAP,
-    HELD_OUT_PAIRS,
-    SEEN_PAIRS,
-    SHAPES,
-    Scene,
-    Thing,
-    held_out,
-    random_scene,
-    render,
-)
+from tome_core.demo.scene import COLOURS, SHAPES
+from training.demo.scene import GAP, HELD_OUT_PAIRS, SEEN_PAIRS, Scene, Thing, held_out, random_scene, render
 
 GROUND = (1.0, 1.0, 1.0)
 

@@ -79,11 +79,6 @@ def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
     return DTYPES[name or ("float32" if device.type == "cpu" else "float16")]
 
 
-def usable_cores() -> int:
-    """Return how many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
 def one_thread(name: str, device: torch.device) -> Iterator[None]:
     """Inside the block, the demo model runs on one thread of the processor; OMP_NUM_THREADS, where it is set, rules.

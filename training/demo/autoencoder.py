@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tome_core.demo.architecture import AUTOENCODER, LATENT_SCALE, seeded, to_unit
-from tome_core.demo.scene import Scene, random_scene, render
+from training.demo.scene import Scene, random_scene, render
 
 from .optimisers import Optimisers
 from .recipe import Recipe, Stream

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from tome_core.checkpoints.tokenizer import clip_tokenizer
 from tome_core.demo.architecture import LATENT_SCALE, SCHEDULER, end_places, to_unit
-from tome_core.demo.scene import Scene, random_scene, render
+from training.demo.scene import Scene, random_scene, render
 
 from .captions import caption
 from .optimisers import Worker

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from tome_core.demo.scene import Scene, Thing
 from tome_core.demo.words import (
     ANY_SHAPE,
     APART,
@@ -14,6 +13,7 @@ from tome_core.demo.words import (
     SHAPE_ONLY,
     SHAPE_WORDS,
 )
+from training.demo.scene import Scene, Thing
 
 SYNONYM_SHARE = 0.15  # how often a word gives way to its synonym
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tome_core.checkpoints.tokenizer import clip_tokenizer
 from tome_core.demo.architecture import PICTURE_SIZE, ContrastivePair, seeded, to_unit
-from tome_core.demo.scene import Scene, held_out, random_scene, render
+from training.demo.scene import Scene, held_out, random_scene, render
 
 from .captions import caption
 from .recipe import Recipe, Stream

@@ -3,7 +3,8 @@ import pytest
 
 from tome_core.bench.judge import UNSURE
 from tome_core.bench.judge.colours import colour_masks, fit_colour, oklab
-from tome_core.demo.scene import COLOUR_JITTER, COLOURS
+from tome_core.demo.scene import COLOURS
+from training.demo.scene import COLOUR_JITTER
 
 
 def flat(*rgb: float) -> np.ndarray:

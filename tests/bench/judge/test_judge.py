@@ -3,7 +3,8 @@ import pytest
 
 from tests.bench.judge.damage import add_noise, blur, compress, wobble
 from tome_core.bench.judge import UNSURE, judge, score
-from tome_core.demo.scene import COLOURS, GAP, SHAPES, Scene, Thing, random_scene, render
+from tome_core.demo.scene import COLOURS, SHAPES
+from training.demo.scene import GAP, Scene, Thing, random_scene, render
 
 GROUND = (0.93, 0.92, 0.94)
 

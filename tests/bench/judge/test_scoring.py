@@ -1,7 +1,8 @@
 import pytest
 
 from tome_core.bench.judge import UNSURE, ColourFit, Found, Score, ShapeFit, judge, score
-from tome_core.demo.scene import COLOURS, Scene, Thing, render
+from tome_core.demo.scene import COLOURS
+from training.demo.scene import Scene, Thing, render
 
 RED_SQUARE, BLUE_CIRCLE = ("red", "square"), ("blue", "circle")
 WANTED = (RED_SQUARE, BLUE_CIRCLE)

@@ -4,7 +4,8 @@ from PIL import Image, ImageDraw
 
 from tome_core.bench.judge import UNSURE
 from tome_core.bench.judge.shapes import MOST_RATIO, MOST_STRAY, fit_shape
-from tome_core.demo.scene import SHAPES, Thing, coverage
+from tome_core.demo.scene import SHAPES
+from training.demo.scene import Thing, coverage
 
 SIDE = 128
 CENTRES = ((np.arange(SIDE) + 0.5) / SIDE).astype(np.float32)

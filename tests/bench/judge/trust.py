@@ -29,7 +29,8 @@ from tome_core.bench.judge import UNSURE, judge, score
 from tome_core.bench.suites import load_suite, singles
 from tome_core.demo import CHECKPOINT
 from tome_core.demo.architecture import to_bytes, to_unit
-from tome_core.demo.scene import COLOURS, SHAPES, Scene, random_scene, render
+from tome_core.demo.scene import COLOURS, SHAPES
+from training.demo.scene import Scene, random_scene, render
 
 SIZE: Final = 256  # pixels
 ABSENT: Final = "no object"

@@ -7,7 +7,8 @@ from tome_core.bench.drawing.sampling import Drawn
 from tome_core.bench.methods.rows import SeenRows
 from tome_core.bench.quality.gate import PICTURES, TESTS, Gate, GateOutcome, missing_in_gate, run_gate
 from tome_core.bench.suites import singles
-from tome_core.demo.scene import COLOURS, Scene, Thing, render
+from tome_core.demo.scene import COLOURS
+from training.demo.scene import Scene, Thing, render
 
 SHARES = {"noun row only": 0.62, "end rows only": 0.9, "added row": 0.51}
 

@@ -11,7 +11,8 @@ from tome_core.bench.quality.figures import Reader
 from tome_core.bench.suites import Case
 from tome_core.demo import CHECKPOINT
 from tome_core.demo.architecture import HEADS
-from tome_core.demo.scene import COLOURS, Scene, Thing, render
+from tome_core.demo.scene import COLOURS
+from training.demo.scene import Scene, Thing, render
 
 CASE = Case((("red", "square"),), "a red square", 0)
 

@@ -11,7 +11,8 @@ from itertools import combinations, permutations, product
 from typing import Any, Final, TypeVar
 
 from tome_core.bench.suites.suite import SPLITS, Prompt, Split, Suite, path_of
-from tome_core.demo.scene import COLOURS, HELD_OUT_PAIRS, SEEN_PAIRS, SHAPES, Kind, held_out
+from tome_core.demo.scene import COLOURS, SHAPES, Kind
+from training.demo.scene import HELD_OUT_PAIRS, SEEN_PAIRS, held_out
 
 MOST: Final = 300
 """Most prompts of a part, as many as a validation set of T2I-CompBench has."""

@@ -8,8 +8,9 @@ from tests.bench.suites.rules import frozen, join, make_suites
 from tome_core.bench.suites import SPLITS, SUITES, Suite, load_suite, read_prompts
 from tome_core.bench.suites.suite import path_of
 from tome_core.demo import untaught_words
-from tome_core.demo.scene import COLOURS, HELD_OUT_PAIRS, SHAPES, held_out
+from tome_core.demo.scene import COLOURS, SHAPES
 from training.demo.recipe import CPU
+from training.demo.scene import HELD_OUT_PAIRS, held_out
 
 
 @pytest.fixture(params=SUITES)

@@ -2,9 +2,10 @@ import re
 
 import numpy as np
 
-from tome_core.demo.scene import COLOURS, SHAPES, random_scene
+from tome_core.demo.scene import COLOURS, SHAPES
 from tome_core.demo.words import COLOUR_WORDS, SHAPE_WORDS, TAUGHT_WORDS, untaught_words
 from training.demo.captions import caption
+from training.demo.scene import random_scene
 
 
 def captions(count: int, **shares: float) -> list[tuple[list[str], list[str], str]]:

@@ -5,8 +5,9 @@ from tome_core.bench.judge import judge
 from tome_core.bench.suites import Case
 from tome_core.demo import load_demo
 from tome_core.demo.architecture import to_bytes, to_unit
-from tome_core.demo.scene import COLOURS, Kind, Scene, Thing, random_scene, render
+from tome_core.demo.scene import COLOURS, Kind
 from training.demo.figures import attribute_figures, object_figures, sheet
+from training.demo.scene import Scene, Thing, random_scene, render
 
 
 def draw(*kinds: Kind) -> np.ndarray:

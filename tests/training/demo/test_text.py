@@ -1,6 +1,6 @@
 import numpy as np
 
-from tome_core.demo.scene import Scene, held_out
+from training.demo.scene import Scene, held_out
 from training.demo.text import scenes_with_twins
 
 

@@ -8,11 +8,11 @@ from safetensors.torch import load_file
 
 from tome_core.demo import load_demo
 from tome_core.demo.architecture import LATENT_SCALE, to_unit
-from tome_core.demo.scene import random_scene, render
 from training.demo import optimisers
 from training.demo import stage as stage_module
 from training.demo.autoencoder import build_autoencoder, whiten
 from training.demo.recipe import DenoiserStage, Recipe
+from training.demo.scene import random_scene, render
 from training.demo.train import train
 
 SHORT = Recipe(

@@ -45,9 +45,8 @@ class Runner:
 
     def missing(self, method: Method, cases: Sequence[Case]) -> list[Sequence[Case]]:
         """Return the batches that are not kept yet."""
-        return [
-            batch for batch in self._batches(cases) if not self._kept.check_call_in_cache(*self._job(method, batch))
-        ]
+        batches = self._batches(cases)
+        return [batch for batch in batches if not self._kept.check_call_in_cache(*self._job(method, batch))]
 
     def draw(self, method: Method, cases: Sequence[Case], on_drawn: Callable[[int], object] = lambda _: None) -> None:
         """Draw what is missing; `on_drawn` gets the number of pictures of each batch that is done.

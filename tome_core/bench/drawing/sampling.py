@@ -11,8 +11,7 @@ from torch import Tensor
 
 from ...demo.architecture import to_bytes
 
-PIXELS = 8
-"""Pixels a side of one latent pixel."""
+PIXELS = 8  # pixels a side of one latent pixel
 
 
 @dataclass(frozen=True)
@@ -43,14 +42,10 @@ def encode_prompts(pipeline: Any, prompts: Sequence[str]) -> tuple[Tensor, Tenso
 @torch.no_grad()
 def draw(pipeline: Any, prompts: Sequence[str] | Tensor, seeds: Sequence[int], settings: Settings) -> Drawn:
     """Return one picture a prompt, or a row of text rows [B, 77, D], each from the noise of its own seed."""
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {"prompt": prompts}
     if isinstance(prompts, Tensor):
-        given = {
-            "prompt_embeds": prompts,
-            "negative_prompt_embeds": encode_prompts(pipeline, [""])[0].expand_as(prompts),
-        }
-    else:
-        given = {"prompt": list(prompts)}
+        empty = encode_prompts(pipeline, [""])[0].expand_as(prompts)
+        given = {"prompt_embeds": prompts, "negative_prompt_embeds": empty}
     generators, noise = _noise(seeds, settings.size)
     latents = pipeline(
         **given,

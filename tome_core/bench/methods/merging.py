@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -50,19 +50,12 @@ class Merging(Method):
 
     def try_out(self, pipeline: Any, cases: Sequence[Case], settings: Settings) -> list[str]:
         """Draw one step of one picture; return in sentences what has less effect on a whole run than was asked for."""
-        whole = _Pipeline(pipeline.unet, deepcopy(pipeline.scheduler))
+        whole = copy(pipeline)  # about to draw every step
+        whole.scheduler = deepcopy(pipeline.scheduler)
         whole.scheduler.set_timesteps(settings.steps)
         with self.on(whole) as handle:
             draw(pipeline, [cases[0].prompt], [cases[0].seed], replace(settings, steps=1))
         return handle.report.notes if isinstance(handle, SpeedHandle) else []
-
-
-@dataclass
-class _Pipeline:
-    """What merging knows a pipeline by, about to draw every step."""
-
-    unet: Any
-    scheduler: Any
 
 
 def merge(model: Any, config: SpeedConfig, matcher: Matcher | None = None) -> SpeedHandle:

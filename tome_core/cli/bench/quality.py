@@ -1,6 +1,7 @@
 """`tome bench quality`: what merging does to pictures, against the untouched ones of the same prompts and noise."""
 
 import argparse
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,7 @@ from ...errors import UserError, as_user_error
 from ..arguments import add_device, number, size, whole
 from ..console import DONE, INTERRUPTED, Parser, note, print_error, progress, waiting
 from ..files import check_file, check_folder, write_json, write_png, write_whole
-from ..models import DEMO, choose_device, choose_dtype, default_size, quiet_diffusers, usable_cores
+from ..models import DEMO, choose_device, choose_dtype, default_size, quiet_diffusers
 from ..settings import add_settings
 
 DESCRIPTION: Final = """\
@@ -167,7 +168,7 @@ def _open(arguments: argparse.Namespace) -> Any:
         pipeline = model.open()
     side = width if is_demo or arguments.size else default_size(pipeline.unet)[0]
     guidance = arguments.guidance or (DEMO_GUIDANCE if is_demo else CHECKPOINT_GUIDANCE)
-    usual = min(usable_cores(), MOST_PROCESSES) if is_demo else 1
+    usual = min(_usable_cores(), MOST_PROCESSES) if is_demo else 1
     processes = (arguments.processes or usual) if device.type == "cpu" else 1
     batch = BATCH if is_demo else 1  # eight may be more than a GPU holds
     return Runner(model, Settings(arguments.steps, guidance, side), arguments.cache, processes, batch)
@@ -240,3 +241,8 @@ def _write(arguments: argparse.Namespace, report: Any, runner: Any) -> None:
             written.append(arguments.sheet)
     for path in written:
         print(f"wrote {path}")
+
+
+def _usable_cores() -> int:
+    """Return how many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
