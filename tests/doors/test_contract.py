@@ -294,3 +294,33 @@ def test_there_is_a_row_for_every_door():
     folder = Path(doors.__file__).parent
     beside = {"__init__", "schedulers", "patches"}  # what doors share or read
     assert {path.stem for path in folder.glob("*.py")} - beside <= {door.name for door in DOORS}
+
+
+in_hosts = pytest.mark.parametrize("door", [x for x in DOORS if x.name in ("patcher", "forge")], ids=lambda x: x.name)
+
+
+@in_hosts
+@pytest.mark.parametrize("place", ["merge_tokens", "add_unmerged"])
+def test_in_a_host_an_error_of_merging_costs_no_picture(door, place, traces, monkeypatch):
+    def fail(*given: object) -> None:
+        raise NotImplementedError("no such operation on this device")
+
+    model = door.new_model()
+    before, plain = traces(door.network(model)), door.sample(model)
+    merging = door.merge(model, SpeedConfig(parts="block"))
+    monkeypatch.setattr(f"tome_core.speed.engine.hooks.{place}", fail)
+    assert torch.equal(merging.sample(), plain)
+    assert merging.report.merged_calls == 0
+    assert any("gave up" in note and "no such operation" in note for note in merging.report.notes)
+    assert traces(door.network(model)) == before
+
+
+@in_hosts
+def test_in_a_host_a_want_of_memory_is_its_own_business(door, monkeypatch):
+    def fail(*given: object) -> None:
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    merging = door.merge(door.new_model(), SpeedConfig(parts="block"))
+    monkeypatch.setattr("tome_core.speed.engine.hooks.merge_tokens", fail)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        merging.sample()

@@ -10,7 +10,7 @@ from torch.nn import functional
 from tests.hosts.comfyui import host as comfyui
 from tome_core.errors import UnsupportedModelError
 from tome_core.speed import SpeedConfig
-from tome_core.speed.doors.patcher import find_family, patch_speed
+from tome_core.speed.doors.patcher import find_config, find_family, patch_speed
 
 EVERY_FORM = [
     {},
@@ -103,6 +103,17 @@ def test_half_types_are_kept(host, dtype):
     whole, _ = patch_speed(host.new_model(), config)
     assert close(host.sample(clone, steps=1).float(), host.sample(whole, steps=1), 0.05)
     assert report.merged_calls > 0
+
+
+def test_a_clone_says_by_which_config_it_merges(host):
+    model = host.new_model()
+    assert find_config(model) is None
+    config = SpeedConfig(ratio=0.25, parts="block")
+    once, _ = patch_speed(model, config)
+    assert find_config(once) == find_config(once.clone()) == config and find_config(model) is None
+    twice, _ = patch_speed(once, SpeedConfig())
+    assert find_config(twice) == SpeedConfig()
+    assert find_config(patch_speed(twice, SpeedConfig(ratio=0))[0]) is None
 
 
 def test_the_later_of_two_in_a_chain_replaces_the_earlier(host):

@@ -5,7 +5,7 @@ import torch
 
 from tests.hosts.fake import forge, host
 from tome_core.speed import SpeedConfig
-from tome_core.speed.doors.patcher import patch_speed
+from tome_core.speed.doors.patcher import find_config, patch_speed
 
 SLOT = forge.SLOT
 FORMS = [
@@ -55,6 +55,7 @@ def test_another_function_in_the_slot_is_around_ours_and_comes_back():
     assert len(calls) == report.merged_calls == 3
     again, _ = patch_speed(clone, SpeedConfig(ratio=0))
     assert again.model_options[SLOT] is other
+    assert (find_config(model), find_config(clone), find_config(again)) == (None, SpeedConfig(), None)
 
 
 def test_tiles_of_another_function_merge_one_by_one():
@@ -86,7 +87,7 @@ def test_a_model_of_one_step_does_not_fill_the_memory():
     for seed in range(80):
         forge.sample(clone, steps=1, size=(4, 4), seed=seed)
     function = clone.model_options[SLOT]
-    runs = function._wrappers._unannounced._under_way._runs
+    runs = function.wrappers._unannounced._under_way._runs
     assert 0 < sum(len(run.images._present) for run in runs) <= 64
 
 

@@ -180,7 +180,7 @@ def test_after_a_run_it_says_what_ran_on_how_many_tokens_and_what_that_saved():
     saved = f"{done.levels[0].work_saved((64, 64)):.0%}"
     assert done.result().splitlines() == [
         "Merged tokens in 10 of 20 model calls.",
-        f"Level 1 (5 blocks), 4096 tokens: attention ran on 3072, keys on 2048. This saves {saved} of their work.",
+        f"Level 1 (5 blocks), 4096 tokens: attention ran on 3072, keys on 2048. These blocks compute {saved} less.",
     ]
     assert f"level 1, 64x64: {saved} of the blocks' operations saved" in str(done)
 

@@ -250,12 +250,12 @@ def _grid_cell(height: int, width: int, parts: dict[str, int]) -> str:
 
 
 def _level_line(level: LevelReport, grid: Grid) -> str:
-    """Return such as "Level 1 (5 blocks), 4096 tokens: attention ran on 2048. This saves 30% of their work."."""
+    """Return such as "Level 1 (5 blocks), 4096 tokens: attention ran on 2048. These blocks compute 30% less."."""
     tokens = grid[0] * grid[1]
     fewer = [(part, kept) for part, kept in level.kept[grid].items() if kept < tokens]
     parts = sorted(fewer, key=lambda part: -part[1])
     merged = [f"{part} {'ran ' if place == 0 else ''}on {kept}" for place, (part, kept) in enumerate(parts)]
-    shown = f"{', '.join(merged)}. This saves {level.work_saved(grid):.0%} of their work."
+    shown = f"{', '.join(merged)}. These blocks compute {level.work_saved(grid):.0%} less."
     if not parts:
         shown = "nothing to merge at this size. A larger image has more to merge."
     return f"Level {level.level} ({level.blocks} blocks), {tokens} tokens: {shown}"
@@ -269,6 +269,12 @@ def cap_sentence(config: SpeedConfig) -> str:
         f"ratio {ratio:g} is above what stride {sy}x{sx} allows: "
         f"at most {config.max_ratio:g} of the tokens merge; a larger stride allows more"
     )
+
+
+def gave_up_sentence(error: BaseException) -> str:
+    """Return why merging ended in the middle of a run."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"merging gave up, and the rest of the run has every token, after {reason}"
 
 
 def idle_settings(config: SpeedConfig) -> Iterator[str]:

@@ -16,13 +16,13 @@ from ...errors import UnsupportedModelError
 from ...merging import MergePlan
 from ...unet_walk import uncompiled
 from ..config import Grid, SpeedConfig, config_or_default
-from ..engine.engine import SpeedEngine, drop_compiled_calls, is_compiled, is_compiling, outside
+from ..engine.engine import SpeedEngine, drop_compiled_calls, is_compiled, is_compiling, may_be_ours, outside
 from ..layouts.points import Args, Argument, Kwargs, Layout
 from ..layouts.unet_original import SUPPORTED, has_original_layout, read_layout
 from ..plans.making import Matcher
 from ..plans.run import ModelCall, SamplingRun, SamplingRuns, Timestep, read_timesteps
 from ..plans.schedule import NoiseSchedule, share_of_steps, stable_diffusion_alphas, variance_preserving
-from ..report import SpeedReport, cap_sentence
+from ..report import SpeedReport, cap_sentence, gave_up_sentence
 
 
 class RunSource(Protocol):
@@ -141,14 +141,35 @@ def apply_speed_to_module(
         ValueError: the config names a level that the network lacks. Nothing is changed.
     """
     config, plain = config_or_default(config), uncompiled(network)
+    if layout is None:
+        layout = _layout_of(network, "give its layout, or give a UNet of diffusers to apply_speed")
     refuse_copies(plain)
-    if layout is None and not has_original_layout(plain):
-        hint = "give its layout, or give a UNet of diffusers to apply_speed"
-        raise UnsupportedModelError(f"network must be {SUPPORTED}, got {type(plain).__name__}: {hint}")
     amounts = variance_preserving(stable_diffusion_alphas())
     runs = AnnouncedRuns(NoiseSchedule(share_of_steps(1000), prediction, amounts))
-    engine = SpeedEngine(config, layout or read_layout(plain), matcher)
+    engine = SpeedEngine(config, layout, matcher)
     return install_handle(plain, network, engine, runs, call)
+
+
+def find_family(network: nn.Module) -> str:
+    """Return the family of a UNet in the original layout. Raises `UnsupportedModelError` for any other network."""
+    return _layout_of(network).family
+
+
+def close_handles(network: nn.Module) -> None:
+    """Close every merging by this suite on a network, such as one that a failed job has left."""
+    owners = [getattr(hook, "__self__", None) for hook in uncompiled(network)._forward_pre_hooks.values()]
+    for owner in owners:
+        if isinstance(owner, SpeedHandle):
+            owner.close()
+
+
+def _layout_of(network: nn.Module, hint: str = "") -> Layout:
+    plain = uncompiled(network)
+    if not has_original_layout(plain):
+        refuse_copies(plain)
+        advice = f": {hint}" if hint else ""
+        raise UnsupportedModelError(f"network must be {SUPPORTED}, got {type(plain).__name__}{advice}")
+    return read_layout(plain)
 
 
 def refuse_copies(network: object) -> None:
@@ -240,6 +261,22 @@ class SpeedHandle:
         if self._is_compiled:
             drop_compiled_calls()
             self._is_compiled = False
+
+    def or_unmerged(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Return what a function returns that calls the network; where it fails, close, and call it once more.
+
+        For hosts in which no error of merging may cost the picture. The report then says what it was.
+        """
+        if self.is_installed:
+            try:
+                return call(*args, **kwargs)
+            except Exception as error:
+                if not may_be_ours(error):
+                    raise
+                self.close()
+                self.report.note(gave_up_sentence(error))
+        self.report.count(merged=False)
+        return call(*args, **kwargs)
 
     def plan(self, level: int, grid: Grid, part: str = "attention") -> MergePlan | None:
         """Return the plan of a part of a level in the last call of this thread; None before it, or where none is."""

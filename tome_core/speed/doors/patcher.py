@@ -22,12 +22,12 @@ from ...errors import UnsupportedModelError
 from ...merging import MergePlan
 from ...unet_walk import original_network, uncompiled
 from ..config import WHOLE, SpeedConfig, config_or_default
-from ..engine.engine import SpeedEngine
+from ..engine.engine import SpeedEngine, may_be_ours
 from ..layouts.points import Layout
 from ..layouts.unet_original import SUPPORTED, has_original_layout, read_layout
 from ..plans.run import ModelCall, SamplingRun, SamplingRuns
 from ..plans.schedule import NoiseSchedule, share_of_steps
-from ..report import SpeedReport
+from ..report import SpeedReport, gave_up_sentence
 from .patches import OVERRIDE, CompiledMerging, Options, OtherPatches, SharedInCopies, with_attention_patches
 
 KEY = "tome_speed"  # under which the host keeps the wrappers of a clone
@@ -109,6 +109,15 @@ def find_family(model: object) -> str:
     return read_layout(find_unet(model)).family
 
 
+def find_config(model: Any) -> SpeedConfig | None:
+    """Return the config by which a patcher merges tokens, as `patch_speed` patched it; None where it does not."""
+    in_slot = model.model_options.get(SLOT)
+    if isinstance(in_slot, SlotFunction):
+        return in_slot.wrappers.config
+    wrappers = getattr(model, "wrappers", {}).get(_AROUND_CALL, {}).get(KEY, [])
+    return wrappers[-1].__self__.config if wrappers else None
+
+
 def _put_around(clone: Any, ours: "SpeedWrappers") -> None:
     """Put our wrappers around the runs and calls of a clone, or into the one slot that its host has."""
     if hasattr(clone, "add_wrapper_with_key"):
@@ -140,7 +149,7 @@ class SpeedWrappers(SharedInCopies):
     """
 
     def __init__(self, config: SpeedConfig, report: SpeedReport, layout: Layout, on_end: OnEnd | None = None) -> None:
-        self._config, self._report, self._on_end = config, report, on_end
+        self.config, self._report, self._on_end = config, report, on_end
         self._engine = SpeedEngine(config, layout)
         self._before = report.of_one_run()
         self._unannounced = HostRun(config, report, is_announced=False)
@@ -149,7 +158,7 @@ class SpeedWrappers(SharedInCopies):
         """Run the host's sampling, as its OUTER_SAMPLE wrapper."""
         options = getattr(executor.class_obj, "model_options", {}).setdefault("transformer_options", {})
         report = self._before.of_one_run()
-        run = options[RUN] = HostRun(self._config, report, is_announced=True)
+        run = options[RUN] = HostRun(self.config, report, is_announced=True)
         try:
             return executor(*given, **named)
         finally:
@@ -173,6 +182,9 @@ class SpeedWrappers(SharedInCopies):
         """Run the host's model on noisy latents x [B, C, height, width] at sigmas t [B], as its APPLY_MODEL wrapper."""
         model, options = executor.class_obj, transformer_options or {}
         host_run: HostRun = options.get(RUN) or self._unannounced
+        if host_run.has_given_up:
+            host_run.report.count(merged=False)
+            return executor(x, t, c_concat, c_crossattn, control, options, **named)
         if x.dim() != 4:
             host_run.report.note("a model input that is no batch of images [B, C, height, width] merges nothing")
             return executor(x, t, c_concat, c_crossattn, control, options, **named)
@@ -181,7 +193,7 @@ class SpeedWrappers(SharedInCopies):
         try:
             call = host_run.begin(model, x, t, c_crossattn, options.get("sample_sigmas"), is_compiled=is_compiled)
         except Exception as error:  # whatever it is, it must not cost the picture
-            host_run.report.note(f"nothing merges, {type(error).__name__}: {error}")
+            host_run.give_up(error)
             return executor(x, t, c_concat, c_crossattn, control, options, **named)
         merging = CompiledMerging(self._engine, others)
         ours = {**options, MERGED: partial(_plan_at, merging)}
@@ -192,16 +204,19 @@ class SpeedWrappers(SharedInCopies):
                 self._engine.begin(call, (x.shape[2], x.shape[3]), others.obstacle, owner)
                 given = with_attention_patches(ours, merging) if is_compiled else ours
                 output = executor(x, t, c_concat, c_crossattn, control, given, **named)
-        except BaseException:
+        except BaseException as error:
             self._engine.abort()
             host_run.drop(call.run)
-            raise
+            if not (call.is_active and may_be_ours(error)):
+                raise
+            host_run.give_up(error)
+            return executor(x, t, c_concat, c_crossattn, control, options, **named)
         self._engine.end(output)
         return output
 
     def _note_others(self, others: OtherPatches, options: Options, report: SpeedReport, *, is_compiled: bool) -> None:
         """Report what other packs or a compiled network keep from merging in a call, or get to see of it."""
-        config = self._config
+        config = self.config
         for stack in self._engine.layout.stacks:
             if stack.level in config.levels:
                 for sentence in others.replaced(stack, config.separate_parts):
@@ -229,6 +244,7 @@ class HostRun(SharedInCopies):
 
     def __init__(self, config: SpeedConfig, report: SpeedReport, *, is_announced: bool) -> None:
         self.report, self._config = report, config
+        self.has_given_up = False
         self._key = object() if is_announced else None
         self._run: SamplingRun | None = None  # the announced one, which all threads of the host share
         self._under_way = SamplingRuns()
@@ -259,6 +275,12 @@ class HostRun(SharedInCopies):
             with self._lock:
                 run = self._run = self._run or new_run()
         return ModelCall(run, x, timesteps, text)
+
+    def give_up(self, error: BaseException) -> None:
+        """Merge no more, for an error that must not cost the picture; the call that failed runs again."""
+        self.has_given_up = True
+        self.report.note(gave_up_sentence(error))
+        self.report.count(merged=False)
 
     def drop(self, run: SamplingRun) -> None:
         """Forget what was known of a run that failed."""
@@ -332,7 +354,7 @@ class SlotFunction(SharedInCopies):
 
     def __init__(self, wrappers: SpeedWrappers, model: Any, other: Callable[..., Tensor] | None) -> None:
         self.other = other
-        self._wrappers, self._model = wrappers, model
+        self.wrappers, self._model = wrappers, model
 
     def __call__(self, apply_model: Callable[..., Tensor], given: dict[str, Any]) -> Tensor:
         """Run a model call, as the host asks for it: with `input`, `timestep` and, as `c`, all that is named."""
@@ -342,7 +364,7 @@ class SlotFunction(SharedInCopies):
                 return self.other(apply_model, given)
             return apply_model(given["input"], given["timestep"], **given["c"])
         given = {**given, "c": {**given["c"], "transformer_options": {**options, _IS_MERGED: True}}}
-        inner = partial(self._wrappers.around_call, _SlotExecutor(self._model, apply_model))
+        inner = partial(self.wrappers.around_call, _SlotExecutor(self._model, apply_model))
         if self.other is not None:
             return self.other(inner, given)
         return inner(given["input"], given["timestep"], **given["c"])
@@ -363,10 +385,10 @@ class _SlotExecutor:
 
 
 def _plan_at(merging: CompiledMerging, options: Mapping[str, Any]) -> MergePlan | None:
-    """Return the plan by which a block or stack has merged the tokens that a patch sees; None where it sees all."""
+    """Return the plan by which a part, block or stack has merged the tokens that are seen now; None where all are."""
     engine = merging.engine
     for index, stack in enumerate(engine.layout.stacks):
         if stack.host_block == options.get("block"):
             call = engine.stack_call(index)
-            return None if call is None else call.span
+            return None if call is None else call.span or call.part
     return None

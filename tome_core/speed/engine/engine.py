@@ -193,6 +193,15 @@ class SpeedEngine:
         return StackCall(call, stack.level, grid)
 
 
+def may_be_ours(error: BaseException) -> bool:
+    """Return whether an error in a call that merges may come of merging, so that the call is worth another try without.
+
+    An interrupt of the host's and a lack of memory, of which merging takes less, do not.
+    """
+    is_fault = isinstance(error, RuntimeError | ValueError | TypeError | LookupError | AttributeError | ArithmeticError)
+    return (is_fault or isinstance(error, AssertionError)) and not isinstance(error, torch.cuda.OutOfMemoryError)
+
+
 def outside(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that runs uncompiled wherever it is called."""
     disable: Any = torch.compiler.disable
