@@ -36,3 +36,16 @@ def original_stages(unet: nn.Module) -> Iterator[tuple[Block, str, nn.Module]]:
         yield ("middle", 0), "middle_block", middle
     for index, stage in enumerate(module_list(unet, "output_blocks")):
         yield ("output", index), f"output_blocks.{index}", stage
+
+
+def cross_attentions(unet: nn.Module) -> Iterator[tuple[Block, int, nn.Module, nn.Module]]:
+    """Yield the host's block, the number of the transformer block, the transformer and its cross-attention, of each.
+
+    The UNet is in the original layout. Those that have no projections to read are left out.
+    """
+    for block, _, stage in original_stages(unet):
+        for transformer in stage.children():
+            for index, inner in enumerate(module_list(transformer, "transformer_blocks")):
+                attention = dict(inner.named_children()).get("attn2")
+                if attention is not None and hasattr(attention, "to_q") and hasattr(attention, "to_k"):
+                    yield block, index, transformer, attention

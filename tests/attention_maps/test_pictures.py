@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 
-from tome_core.attention_maps import PhraseMaps, map_masks, overlay, overlay_sheets, preview_sheet
+from tome_core.attention_maps import PhraseMaps, map_masks, overlay, overlay_sheet, overlay_sheets, preview_sheet
 
 PICTURE = Image.fromarray(np.full((40, 60, 3), 128, dtype=np.uint8))
 
@@ -80,3 +80,21 @@ def test_what_is_no_map_is_refused(weights):
         overlay(PICTURE, weights)
     with pytest.raises(ValueError, match="opacity must be a number from 0 to 1, got 2"):
         overlay(PICTURE, torch.ones(2, 2), opacity=2)
+
+
+def test_a_sheet_of_one_picture_is_that_of_several():
+    images = torch.rand(2, 40, 32, 3, generator=torch.Generator().manual_seed(1))
+    picture = Image.fromarray((images[1] * 255).round().to(torch.uint8).numpy()).convert("RGBA")
+    sheet = np.asarray(overlay_sheet(picture, phrases(2), 1), dtype=np.float32) / 255
+    assert np.allclose(sheet, overlay_sheets(images, phrases(2))[1].numpy(), atol=1e-6)
+
+
+def test_names_are_written_where_pillow_has_one_small_font(monkeypatch):
+    with_names = np.asarray(preview_sheet(phrases(count=1)))
+    font = ImageFont.load_default_imagefont()
+    monkeypatch.setattr(ImageFont, "load_default", lambda: font)  # as before Pillow 10.1, without a size
+    maps = phrases(count=1)
+    old = np.asarray(preview_sheet(PhraseMaps(("thing 猫",), maps.maps, 1, ())))
+    assert old.shape == with_names.shape
+    assert old[192:].max() > 200 and old[192:].min() < 40
+    assert np.array_equal(old[:192], with_names[:192])

@@ -51,6 +51,28 @@ def attention_maps(
     return total / heads
 
 
+def phrase_maps(
+    q: Tensor,
+    k: Tensor,
+    heads: int,
+    phrases: Sequence[Phrase],
+    starts: Sequence[int] = (0,),
+    *,
+    scale: float | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Return [B, K, N]: the share of attention of each phrase, over all its rows in each copy of the prompt.
+
+    Args:
+        starts: the first row of each copy, since hosts repeat a prompt beside a longer one.
+
+    The others are those of `attention_maps`.
+    """
+    rows = [[row + start for row in phrase.rows for start in starts] for phrase in phrases]
+    maps = attention_maps(q, k, heads, [row for own in rows for row in own], scale=scale, mask=mask)
+    return torch.stack([own.sum(1) for own in maps.split([len(own) for own in rows], dim=1)], dim=1)
+
+
 def resize(maps: Tensor, grid: Grid) -> Tensor:
     """Return maps [B, K, height, width] on another grid, interpolated between tokens."""
     if maps.shape[2:] == grid:

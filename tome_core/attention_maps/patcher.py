@@ -8,15 +8,16 @@ where another pack replaces the attention itself. The sums of a run are in its o
 import hashlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import UnsupportedModelError
-from ..unet_walk import module_list, original_network, original_stages
-from .run import Layers, MapRun, PhraseMaps
+from ..unet_walk import cross_attentions, original_network
+from .run import Layers, MapRun
+from .sums import PhraseMaps
 
 KEY: Final = "tome_maps"
 """Of the wrapper, and of the run in the host's `transformer_options`."""
@@ -87,10 +88,11 @@ def collect_maps(model: Any, *, on_step: OnStep | None = None) -> tuple[Any, Map
         UnsupportedModelError: the model is no UNet with cross-attention.
     """
     network = original_network(model)
-    layers = dict(_layers(network)) if isinstance(network, nn.Module) else {}
+    found = cross_attentions(network) if isinstance(network, nn.Module) else ()
+    layers = {(*block, index): attention for block, index, _, attention in found}
     if not layers:
-        found = type(model if network is None else network).__name__
-        raise UnsupportedModelError(f"model must be a UNet with cross-attention (SD 1.x, SD 2.x, SDXL), got {found}")
+        name = type(model if network is None else network).__name__
+        raise UnsupportedModelError(f"model must be a UNet with cross-attention (SD 1.x, SD 2.x, SDXL), got {name}")
     shelf = MapShelf()
 
     patched = model.clone()
@@ -145,16 +147,6 @@ def _read(n: Tensor, context: Tensor, value: Tensor, options: dict[str, Any]) ->
 
 
 _read.takes_merged_tokens = True  # pyright: ignore[reportFunctionMemberAccess]  # so that `patch_speed` merges as ever
-
-
-def _layers(network: nn.Module) -> Iterator[tuple[tuple[str, int, int], nn.Module]]:
-    """Yield the cross-attentions of a UNet in the original layout, by the host's names."""
-    for (block, number), _, stage in original_stages(network):
-        for transformer in stage.children():
-            for index, inner in enumerate(module_list(transformer, "transformer_blocks")):
-                attention = dict(inner.named_children()).get("attn2")
-                if attention is not None and hasattr(attention, "to_q") and hasattr(attention, "to_k"):
-                    yield (block, number, index), attention
 
 
 def _name(latent: Tensor) -> str:

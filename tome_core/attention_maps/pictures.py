@@ -1,6 +1,6 @@
 """Maps to look at and to use: laid over their picture, in sheets, and as masks."""
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .maps import Grid
-from .run import PhraseMaps
+from .sums import PhraseMaps
 
 _STOPS: Final = np.array([[20, 20, 60], [150, 30, 110], [245, 130, 50], [255, 240, 170]], dtype=np.float32)
 """Colours from least to most, dark to light, so that they also read in grey."""
@@ -43,6 +43,20 @@ def overlay(picture: Image.Image, weights: Tensor, opacity: float = 0.65) -> Ima
     return Image.fromarray((grey * (1 - opacity) + colours * opacity).round().astype(np.uint8))
 
 
+def overlay_sheet(picture: Image.Image, phrases: PhraseMaps, image: int = 0, opacity: float = 0.65) -> Image.Image:
+    """Return a picture alone and under the map of each phrase of one image, with names.
+
+    Args:
+        picture: any mode.
+        phrases: the maps.
+        image: the number of the image whose maps they are.
+        opacity: of the maps' colours, 0 to 1.
+    """
+    plain = picture.convert("RGB")
+    cells = [plain, *(overlay(plain, weights, opacity) for weights in phrases.maps[image])]
+    return _sheet(cells, ["picture", *phrases.labels])
+
+
 def overlay_sheets(images: Tensor, phrases: PhraseMaps, opacity: float = 0.65) -> Tensor:
     """Return [B, sheet height, sheet width, 3], 0 to 1: each picture, and it under the map of each phrase, with names.
 
@@ -55,9 +69,8 @@ def overlay_sheets(images: Tensor, phrases: PhraseMaps, opacity: float = 0.65) -
     sheets = []
     for number, image in enumerate(images):
         picture = Image.fromarray((image.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
-        maps = phrases.maps[number % phrases.maps.shape[0]]
-        cells = [picture, *(overlay(picture, weights, opacity) for weights in maps)]
-        sheets.append(torch.from_numpy(np.asarray(_sheet(cells, ["picture", *phrases.labels])).copy()))
+        sheet = overlay_sheet(picture, phrases, number % phrases.maps.shape[0], opacity)
+        sheets.append(torch.from_numpy(np.asarray(sheet).copy()))
     return torch.stack(sheets).float() / 255
 
 
@@ -97,9 +110,21 @@ def _sheet(cells: list[Image.Image], names: list[str]) -> Image.Image:
     width, height = cells[0].size
     bar = max(14, width // 14)
     sheet = Image.new("RGB", (columns * width, -(-len(cells) // columns) * (height + bar)), _PAPER)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(bar * 0.7)
     for index, (cell, name) in enumerate(zip(cells, names, strict=True)):
         left, top = index % columns * width, index // columns * (height + bar)
         sheet.paste(cell, (left, top))
-        pen.text((left + bar // 3, top + height + bar // 8), name, fill=_INK, font=font)
+        _write(sheet, (left + bar // 3, top + height + bar // 8), name, bar * 0.7)
     return sheet
+
+
+def _write(sheet: Image.Image, place: tuple[int, int], text: str, size: float) -> None:
+    """Write a line of text of a size in pixels. Pillow before 10.1 has one small font of Latin letters, made larger."""
+    try:
+        ImageDraw.Draw(sheet).text(place, text, fill=_INK, font=ImageFont.load_default(size))
+    except TypeError:
+        font: Any = ImageFont.load_default()
+        left, top, right, bottom = font.getbbox(letters := text.encode("latin-1", "replace").decode("latin-1"))
+        mask = Image.new("L", (max(1, right - left), max(1, bottom - top)))
+        ImageDraw.Draw(mask).text((-left, -top), letters, fill=255, font=font)
+        factor = size / mask.height
+        sheet.paste(_INK, place, mask.resize((max(1, round(mask.width * factor)), max(1, round(size)))))

@@ -1,10 +1,11 @@
 """Attention maps of a diffusers UNet as it runs: `record_maps(pipeline, rows)`, until `close()` or the end of a `with`.
 
-Hooks on `to_q` and `to_k` of each cross-attention read what the layer itself goes on with; its attention is not
-replaced, and whatever kernel it has stays.
+`AttentionHooks` serve any UNet: hooks on `to_q` and `to_k` of each cross-attention read what the layer itself goes on
+with; its attention is not replaced, and whatever kernel it has stays.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -55,7 +56,101 @@ def record_maps(model: object, rows: Sequence[int], *, images: int = 1, merging:
     return recorder
 
 
-class MapRecorder:
+class AttentionHooks:
+    """Hooks on the cross-attentions of a UNet. What they do with a call is up to a class that derives from this one.
+
+    Attributes:
+        notes: why layers were left out, each sentence once.
+    """
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self._hooks: list[RemovableHandle] = []
+        # of the layer under way, one after another; another tool may call its projections without it
+        self._grid: Grid | None = None
+        self._mask: tuple[object, Tensor | None] = (None, None)  # with the layer
+        self._queries: tuple[object, Tensor | None] = (None, None)
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether any hook is on the model."""
+        return bool(self._hooks)
+
+    def close(self) -> None:
+        """Take every hook off the model. Closing again does nothing."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+    def begin_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Prepare for a call of the UNet."""
+        raise NotImplementedError
+
+    def end_call(self, output: object) -> None:
+        """Finish a call of the UNet, whose output is None where it raised."""
+        raise NotImplementedError
+
+    def mask_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        """Return the mask in a call of a cross-attention, if it has one."""
+        raise NotImplementedError
+
+    def read(self, layer: Any, q: Tensor, k: Tensor, mask: Tensor | None, grid: Grid) -> None:
+        """Read a cross-attention.
+
+        Args:
+            layer: the module.
+            q: [B, N, heads * d], of image tokens, or of those that are left where some are merged.
+            k: [B, T, heads * d], of text rows.
+            mask: what is added to their products.
+            grid: height and width in tokens.
+        """
+        raise NotImplementedError
+
+    def _install(self, unet: nn.Module, found: dict[nn.Module, list[nn.Module]]) -> None:
+        """Put every hook on a model, or none, given the cross-attentions in each of its transformers."""
+        try:
+            self._hooks.append(unet.register_forward_pre_hook(self._begin, with_kwargs=True))
+            self._hooks.append(unet.register_forward_hook(self._end, always_call=True))
+            for transformer, layers in found.items():
+                self._hooks.append(transformer.register_forward_pre_hook(self._read_transformer, with_kwargs=True))
+                for layer in layers:
+                    self._hooks.append(layer.register_forward_pre_hook(self._read_layer, with_kwargs=True))
+                    to_q, to_k = layer.get_submodule("to_q"), layer.get_submodule("to_k")
+                    self._hooks.append(to_q.register_forward_hook(partial(self._read_queries, layer)))
+                    self._hooks.append(to_k.register_forward_hook(partial(self._read_keys, layer)))
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.begin_call(args, kwargs)
+
+    def _end(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        self.end_call(output)
+
+    def _read_transformer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x = args[0] if args else kwargs.get("hidden_states", kwargs.get("x"))  # [B, C, height, width]
+        self._grid = (x.shape[2], x.shape[3]) if isinstance(x, Tensor) and x.dim() == 4 else None
+
+    def _read_layer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._mask = (module, self.mask_of(args, kwargs))
+
+    def _read_queries(self, layer: nn.Module, module: nn.Module, args: tuple[Any, ...], q: Tensor) -> None:
+        self._queries = (layer, q)
+
+    @torch.no_grad()
+    def _read_keys(self, layer: nn.Module, module: nn.Module, args: tuple[Any, ...], k: Tensor) -> None:
+        (owner, q), self._queries = self._queries, (None, None)
+        masked, mask = self._mask
+        if owner is layer and q is not None and self._grid is not None:
+            self.read(layer, q, k, mask if masked is layer else None, self._grid)
+
+    def _note(self, sentence: str) -> None:
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+
+class MapRecorder(AttentionHooks):
     """Maps as they are recorded; made by `record_maps`. They stay when it is closed.
 
     Attributes:
@@ -65,25 +160,15 @@ class MapRecorder:
     """
 
     def __init__(self, rows: tuple[int, ...], images: int, merging: Any, pipeline: object | None) -> None:
+        super().__init__()
         self.calls: list[Tensor] = []
-        self.notes: list[str] = []
         self._rows = rows
         self._images = images
         self._merging = merging
         self._pipeline = pipeline
-        self._hooks: list[RemovableHandle] = []
-        # of the call under way, whose layers run one after another
+        # of the call under way
         self._maps: list[Tensor] = []
         self._is_negative = False
-        self._grid: Grid | None = None
-        self._layer: Any = None
-        self._mask: Tensor | None = None
-        self._queries: Tensor | None = None
-
-    @property
-    def is_installed(self) -> bool:
-        """Whether any hook is on the model."""
-        return bool(self._hooks)
 
     def mean(self) -> Tensor:
         """Return [images, K, height, width]: the mean over all calls.
@@ -97,9 +182,7 @@ class MapRecorder:
 
     def close(self) -> None:
         """Take every hook off the model. Closing again does nothing."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks.clear()
+        super().close()
         self._maps.clear()
 
     def __enter__(self) -> "MapRecorder":
@@ -108,28 +191,13 @@ class MapRecorder:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _install(self, unet: nn.Module, found: dict[nn.Module, list[nn.Module]]) -> None:
-        """Put every hook on the model, or none."""
-        try:
-            self._hooks.append(unet.register_forward_pre_hook(self._begin, with_kwargs=True))
-            self._hooks.append(unet.register_forward_hook(self._end, always_call=True))
-            for transformer, layers in found.items():
-                self._hooks.append(transformer.register_forward_pre_hook(self._read_grid, with_kwargs=True))
-                for layer in layers:
-                    self._hooks.append(layer.register_forward_pre_hook(self._read_layer, with_kwargs=True))
-                    self._hooks.append(layer.get_submodule("to_q").register_forward_hook(self._read_queries))
-                    self._hooks.append(layer.get_submodule("to_k").register_forward_hook(self._read_keys))
-        except BaseException:
-            self.close()
-            raise
-
-    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def begin_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._maps.clear()
         guider = getattr(self._pipeline, "guider", None)  # modular pipelines call the model for each part alone
         self._is_negative = guider is not None and not guider.is_conditional
 
-    def _end(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
-        if output is not None and self._maps:  # None: the model raised
+    def end_call(self, output: object) -> None:
+        if output is not None and self._maps:
             finest = max((maps.shape[2], maps.shape[3]) for maps in self._maps)
             self.calls.append(torch.stack([resize(maps, finest) for maps in self._maps]).mean(dim=0).cpu())
         elif output is not None and not self._is_negative and not self.notes:
@@ -137,34 +205,24 @@ class MapRecorder:
             self._note(f"a call gave no map: no cross-attention layer in it could be read; {fused}")
         self._maps.clear()
 
-    def _read_grid(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        hidden_states = args[0] if args else kwargs["hidden_states"]  # [B, C, height, width]
-        self._grid = (hidden_states.shape[2], hidden_states.shape[3]) if hidden_states.dim() == 4 else None
+    def mask_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        return args[2] if len(args) > 2 else kwargs.get("attention_mask")  # [B, 1, T]
 
-    def _read_layer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._layer, self._queries = module, None
-        self._mask = args[2] if len(args) > 2 else kwargs.get("attention_mask")  # [B, 1, T]
-
-    def _read_queries(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        self._queries = output
-
-    @torch.no_grad()
-    def _read_keys(self, module: nn.Module, args: tuple[Any, ...], k: Tensor) -> None:
-        q, self._queries = self._queries, None
-        own = None if q is None or self._grid is None else self._own_rows(q.shape[0])
-        if q is None or self._grid is None or own is None:
+    def read(self, layer: Any, q: Tensor, k: Tensor, mask: Tensor | None, grid: Grid) -> None:
+        own = self._own_rows(q.shape[0])
+        if own is None:
             return
-        slots, mask = None, self._mask
-        if q.shape[1] != self._grid[0] * self._grid[1]:
-            plan = None if self._merging is None else self._merging.plan_of(self._grid, q.shape[1])
-            slots = slots_of(plan, q, self._grid)
+        slots = None
+        if q.shape[1] != grid[0] * grid[1]:
+            plan = None if self._merging is None else self._merging.plan_of(grid, q.shape[1])
+            slots = slots_of(plan, q, grid)
             if slots is None:
                 self._note(f"{q.shape[1]} merged tokens were left out: record_maps needs the handle that merges them")
                 return
             slots = slots[own]
         mask = mask[own] if mask is not None and mask.shape[0] == q.shape[0] else mask
-        maps = attention_maps(q[own], k[own], self._layer.heads, self._rows, scale=self._layer.scale, mask=mask)
-        self._maps.append(on_grid(maps, slots, self._grid))
+        maps = attention_maps(q[own], k[own], layer.heads, self._rows, scale=layer.scale, mask=mask)
+        self._maps.append(on_grid(maps, slots, grid))
 
     def _own_rows(self, batch: int) -> slice | None:
         """Return the rows of a batch that are the prompt's; None where it has none, and with a note if unknown."""
@@ -181,10 +239,6 @@ class MapRecorder:
             self._note(f"a batch of {batch} rows for {count} was left out: {known}")
             return None
         return slice(index * self._images, (index + 1) * self._images)
-
-    def _note(self, sentence: str) -> None:
-        if sentence not in self.notes:
-            self.notes.append(sentence)
 
 
 def _part_index(pipeline: object, parts: int) -> int | None:

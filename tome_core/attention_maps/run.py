@@ -1,15 +1,14 @@
 """The attention maps of one sampling run, summed up while it goes on."""
 
 import math
-import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from .maps import Grid, Phrase, attention_maps, on_grid, resize, slots_of
+from .maps import Grid, Phrase, on_grid, phrase_maps, slots_of
+from .sums import MapSums, PhraseMaps
 
 Options = Mapping[str, Any]
 Layers = Mapping[tuple[str, int, int], nn.Module]
@@ -18,7 +17,7 @@ Layers = Mapping[tuple[str, int, int], nn.Module]
 PHRASES_KEY: Final = "tome_binding"
 """The key of a conditioning's extras under which its phrases travel, as `HasPhrases`."""
 
-_MERGED: Final = "tome_speed_merged"
+MERGED: Final = "tome_speed_merged"
 """Of a function in the options: from a patch's options to the `MergePlan` of the tokens that it sees, or None."""
 
 
@@ -27,24 +26,6 @@ class HasPhrases(Protocol):
 
     @property
     def phrases(self) -> tuple[Phrase, ...]: ...
-
-
-@dataclass(frozen=True)
-class PhraseMaps:
-    """Where each phrase drew attention, over one sampling run.
-
-    Attributes:
-        labels: the K phrases.
-        maps: [images, K, height, width] float32 on the CPU, on the finest grid that has cross-attention; each value is
-            a share of attention, 0 to 1, as a mean over layers and calls.
-        calls: how many layers of how many calls were read, all in all.
-        notes: what was left out and why, each sentence once.
-    """
-
-    labels: tuple[str, ...]
-    maps: Tensor
-    calls: int
-    notes: tuple[str, ...]
 
 
 class MapRun:
@@ -62,17 +43,10 @@ class MapRun:
         self._latent = latent
         positive = [entry for entry in self._positive() if PHRASES_KEY in entry]
         self._prompts: dict[object, HasPhrases] = {entry["uuid"]: entry[PHRASES_KEY] for entry in positive}
-        self._starts: dict[int, int] = {}  # of a prompt, by identity, since one in two areas is one: its first map
-        labels: list[str] = []
-        for prompt in self._prompts.values():
-            if id(prompt) not in self._starts:
-                self._starts[id(prompt)] = len(labels)
-                labels += [phrase.label for phrase in prompt.phrases]
-        self.labels = tuple(labels)
-        self._totals: dict[Grid, tuple[Tensor, Tensor]] = {}  # [images, K, h, w], and [K, h, w] how often each was read
+        self._sums = MapSums()
+        for prompt in self._prompts.values():  # by identity, since one in two areas is one
+            self._sums.open(id(prompt), tuple(phrase.label for phrase in prompt.phrases))
         self._notes: dict[str, None] = {}  # each sentence once, in order
-        self._calls = 0
-        self._lock = threading.Lock()  # newer hosts run several devices at once
 
     def __deepcopy__(self, memo: object) -> "MapRun":
         return self  # some packs copy a model's options in the middle of a run
@@ -100,8 +74,8 @@ class MapRun:
         height, width = options["activations_shape"][-2:]
         grid = (int(height), int(width))
         is_whole = n.shape[1] == math.prod(grid)
-        slots = slots_of(options[_MERGED](options), n, grid) if not is_whole and _MERGED in options else None
-        layer = self._layers.get((*options["block"], options.get("block_index", 0)))
+        slots = slots_of(options[MERGED](options), n, grid) if not is_whole and MERGED in options else None
+        layer: Any = self._layers.get((*options["block"], options.get("block_index", 0)))
         # 0 is the positive prompt's side in a call, unless a guider has sides of its own
         is_two_sided = set(self._guider.conds) <= {"positive", "negative"}
         for index, (side, uuid) in enumerate(entries):
@@ -112,20 +86,14 @@ class MapRun:
                 return
             rows = slice(index * images, (index + 1) * images)
             entry = next((entry for entry in self._positive() if entry.get("uuid") == uuid), {})
-            maps = _phrase_maps(layer, n[rows], context[rows], self._prompts[uuid].phrases, _row_count(entry, context))
+            starts = range(0, context.shape[1], _row_count(entry, context))
+            q, k = layer.to_q(n[rows]), layer.to_k(context[rows])
+            maps = phrase_maps(q, k, layer.heads, self._prompts[uuid].phrases, starts)
             self._add(uuid, on_grid(maps, None if slots is None else slots[rows], grid), entry.get("area"))
 
     def result(self) -> PhraseMaps | None:
         """Return the maps so far; None before anything was read."""
-        with self._lock:
-            if not self._totals:
-                return None
-            finest = max(self._totals)
-            total = torch.stack([resize(maps, finest) for maps, _ in self._totals.values()]).sum(0)
-            times = torch.stack([resize(times.unsqueeze(0), finest) for _, times in self._totals.values()]).sum(0)
-            is_read = self._totals[finest][1] > 0  # coarser grids reach over the edge of an area
-            maps = torch.where(is_read, total / times.clamp_min(1e-6), torch.zeros_like(total))
-            return PhraseMaps(self.labels, maps.float().cpu(), self._calls, self.notes)
+        return self._sums.result(self.notes)
 
     def _positive(self) -> list[dict[str, Any]]:
         return [entry for side, entries in self._guider.conds.items() if side != "negative" for entry in entries]
@@ -140,23 +108,7 @@ class MapRun:
             grid = (-(-self._latent[0] // factor), -(-self._latent[1] // factor))
             top, left = min(round(area[2] / factor), grid[0] - 1), min(round(area[3] / factor), grid[1] - 1)
             maps = maps[..., : grid[0] - top, : grid[1] - left]
-        start, count = self._starts[id(self._prompts[uuid])], maps.shape[1]
-        here = (slice(start, start + count), slice(top, top + maps.shape[2]), slice(left, left + maps.shape[3]))
-        with self._lock:
-            if grid not in self._totals:
-                shape = (len(self.labels), *grid)
-                self._totals[grid] = (maps.new_zeros(maps.shape[0], *shape), maps.new_zeros(shape))
-            total, times = self._totals[grid]
-            total[(slice(None), *here)] += maps.to(total.device)
-            times[here] += 1
-            self._calls += 1
-
-
-def _phrase_maps(layer: Any, n: Tensor, context: Tensor, phrases: Sequence[Phrase], length: int) -> Tensor:
-    """Return [images, K, N]: the share of attention of each phrase, over all copies of its rows."""
-    rows = [[row + start for row in phrase.rows for start in range(0, context.shape[1], length)] for phrase in phrases]
-    maps = attention_maps(layer.to_q(n), layer.to_k(context), layer.heads, [row for own in rows for row in own])
-    return torch.stack([own.sum(1) for own in maps.split([len(own) for own in rows], dim=1)], dim=1)
+        self._sums.add(id(self._prompts[uuid]), maps, grid, top, left)
 
 
 def _row_count(entry: Mapping[str, Any], context: Tensor) -> int:
