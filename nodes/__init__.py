@@ -13,6 +13,7 @@ from .compare import ToMeCompare
 from .demo import ToMeDemoModel
 from .maps import ToMeAttentionMaps, ToMeShowMaps
 from .node_text import connect
+from .save_preset import ToMeSavePreset
 from .speed import ToMeSpeed, ToMeSpeedAdvanced
 
 NODES: list[Any] = [
@@ -23,6 +24,7 @@ NODES: list[Any] = [
     ToMeShowMaps,
     ToMeCompare,
     ToMeDemoModel,
+    ToMeSavePreset,
 ]
 
 

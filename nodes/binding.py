@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ..tome_core.presets import BINDING_PRESETS, binding_preset
 from .node_text import text_output
-from .presets import preset_inputs
+from .presets import preset_fingerprint, preset_inputs, preset_mistake
 from .schema import CATEGORY, schema
 
 
@@ -68,7 +68,11 @@ class ToMeBindPrompt(io.ComfyNode):
 
     @classmethod
     def validate_inputs(
-        cls, text: str | None = None, groups: str | None = None, strength: float | None = None
+        cls,
+        text: str | None = None,
+        groups: str | None = None,
+        strength: float | None = None,
+        preset: str | None = None,
     ) -> bool | str:
         """Return True, or the rule that is broken; what comes by wire is not known yet.
 
@@ -76,6 +80,8 @@ class ToMeBindPrompt(io.ComfyNode):
         """
         from ..tome_core.binding import BindingConfig, phrases
 
+        if mistake := preset_mistake("binding", preset):
+            return mistake
         if strength is not None:
             try:
                 BindingConfig(strength=strength)
@@ -88,6 +94,11 @@ class ToMeBindPrompt(io.ComfyNode):
         except ValueError as mistake:
             return str(mistake)
         return True
+
+    @classmethod
+    def fingerprint_inputs(cls, preset: str | None = None, **_: Any) -> str:
+        """Return what changes with the preset's file."""
+        return preset_fingerprint("binding", preset)
 
     @classmethod
     def execute(cls, clip: Any, text: str, preset: str, strength: float, groups: str = "") -> io.NodeOutput:

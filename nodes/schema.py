@@ -13,12 +13,11 @@ Bounds, defaults and help sentences come from the kinds; only what ComfyUI has n
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, fields
-from itertools import combinations
 from typing import Any, Final, TypeVar
 
 from comfy_api.latest import io
 
-from ..tome_core.settings import Cell, Choice, Choices, Kind, Number, Switch, Whole, Wholes, kind_of
+from ..tome_core.settings import Cell, Choice, Choices, Kind, Number, Switch, Whole, Wholes, accepted_choices, kind_of
 
 Config = TypeVar("Config")
 
@@ -66,8 +65,8 @@ def _inputs(config_class: type, field: Field[Any]) -> Iterator[Any]:
     match kind_of(field):
         case Switch():
             yield io.Boolean.Input(field.name, default=default, **shown)
-        case Choices(choices=choices):
-            options = [JOIN.join(some) for some in _accepted(config_class, field.name, choices)]
+        case Choices():
+            options = [JOIN.join(some) for some in accepted_choices(config_class, field.name)]
             yield io.Combo.Input(field.name, options=options, default=JOIN.join(default), **shown)
         case Choice(choices=choices):
             yield io.Combo.Input(field.name, options=list(choices), default=default, **shown)
@@ -94,17 +93,6 @@ def _whole(name: str, kind: Whole | Cell, default: int, least: int, shown: dict[
     bounds = {"min": least, "max": min(kind.most, MAX_WHOLE), "step": kind.step}
     # a seed of ours must not be drawn anew after each run, which ComfyUI does to every input of that name otherwise
     return io.Int.Input(name, default=default, control_after_generate=False, **bounds, **shown)
-
-
-def _accepted(config_class: type, name: str, choices: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield every choice of some of the choices that the config accepts, smallest first."""
-    for size in range(1, len(choices) + 1):
-        for some in combinations(choices, size):
-            try:
-                config_class(**{name: some})
-            except ValueError:
-                continue
-            yield some
 
 
 def tooltip(field: Field[Any]) -> str:

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from ..tome_core.presets import speed_preset
 from ..tome_core.speed.config import SpeedConfig, without_retired
 from .node_text import text_output, update_text
-from .presets import preset_inputs
+from .presets import preset_fingerprint, preset_inputs, preset_mistake
 from .run_timer import RunTimer
 from .schema import CATEGORY, config_from, config_inputs, schema
 
@@ -54,6 +54,16 @@ class ToMeSpeed(io.ComfyNode):
             hidden=[io.Hidden.unique_id],
             not_idempotent=True,  # or two equal nodes would be cached as one, and one of them would report no run
         )
+
+    @classmethod
+    def validate_inputs(cls, preset: str | None = None) -> bool | str:
+        """Return True, or why the word is no preset, or its file is refused."""
+        return preset_mistake("speed", preset) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, preset: str | None = None, **_: Any) -> str:
+        """Return what changes with the preset's file."""
+        return preset_fingerprint("speed", preset)
 
     @classmethod
     def execute(cls, model: Any, preset: str, strength: float) -> io.NodeOutput:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
@@ -28,6 +29,14 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+
+
+@pytest.fixture(autouse=True)
+def presets_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for the user's presets that does not exist yet, in the place of the developer's own."""
+    folder = tmp_path_factory.mktemp("user") / "presets"
+    monkeypatch.setenv("TOME_PRESETS", str(folder))
+    return folder
 
 
 @pytest.fixture

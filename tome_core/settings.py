@@ -14,7 +14,9 @@ Nodes, the command line and other user interfaces build their inputs from `kinds
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import Field, dataclass, field, fields
+from itertools import combinations
 from numbers import Integral, Real
 from typing import Any, Final
 
@@ -242,6 +244,18 @@ def kinds(config: Any) -> dict[str, Kind]:
 def kind_of(item: "Field[Any]") -> Kind:
     """Return the kind of a field that `setting` made."""
     return item.metadata["kind"]
+
+
+def accepted_choices(config_class: type, name: str) -> Iterator[tuple[str, ...]]:
+    """Yield every choice of some of the words of a `Choices` field that the config accepts, smallest first."""
+    kind: Any = kinds(config_class)[name]
+    for size in range(1, len(kind.choices) + 1):
+        for some in combinations(kind.choices, size):
+            try:
+                config_class(**{name: some})
+            except ValueError:
+                continue
+            yield some
 
 
 def settle(config: Any) -> None:

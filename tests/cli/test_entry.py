@@ -53,7 +53,7 @@ def test_the_version_is_told(tome):
 @pytest.mark.parametrize(
     ("words", "commands", "named", "prog"),
     [
-        (["draw"], "demo, generate, bind, bench", "draw", "tome"),
+        (["draw"], "demo, generate, bind, preset, bench", "draw", "tome"),
         (["bench", "art"], "speed, quality, binding", "art", "tome bench"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files of commands: looked at before any work, and written whole."""
 
 import json
 import tempfile
@@ -6,7 +6,7 @@ import tempfile
 import pytest
 from PIL import Image
 
-from tome_core.cli.files import check_file, check_folder, write_json, write_png, write_whole
+from tome_core.cli.files import check_file, check_folder, write_json, write_png
 from tome_core.errors import UserError
 
 
@@ -29,21 +29,6 @@ def test_a_file_comes_with_its_folder_and_nothing_beside_it(tmp_path):
     write_json(tmp_path / "a" / "b.json", {"prompt": "é", "none": None})
     assert json.loads((tmp_path / "a" / "b.json").read_text(encoding="utf-8")) == {"prompt": "é", "none": None}
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "b.json"]
-
-
-def test_a_failed_write_leaves_the_earlier_file_whole(tmp_path, monkeypatch):
-    path = tmp_path / "a.json"
-    write_json(path, "earlier")
-
-    def fill_the_disk(self, content):
-        self.touch()
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(type(path), "write_bytes", fill_the_disk)
-    with pytest.raises(UserError, match=r"cannot write .*a\.json: No space left on device"):
-        write_whole(path, b"later")
-    assert json.loads(path.read_text()) == "earlier"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_figures_that_json_lacks_are_not_written(tmp_path):

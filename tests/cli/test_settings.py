@@ -97,7 +97,7 @@ def test_the_sheet_of_the_demo_has_a_column_a_preset(tome, tmp_path):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--preset", "gentle,turbo"), "--preset must be among off, gentle, balanced, fast, got 'turbo'"),
+        (("--preset", "gentle,turbo"), "--preset must be one of ('off', 'gentle', 'balanced', 'fast'), got 'turbo'"),
         (("--preset", "fast", "--ratios", "0.5"), "ratios must be left out beside preset"),
         (("--levels", "1", "--strength", 0.5), "strength must go with a preset"),
     ],

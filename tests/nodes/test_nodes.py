@@ -26,7 +26,7 @@ def test_comfyui_finds_every_node_by_its_entry_point(pack: Any, nodes: Any):
     extension = asyncio.run(pack.comfy_entrypoint())
     found = [node.define_schema().node_id for node in asyncio.run(extension.get_node_list())]
     speed, binding = ["ToMeSpeed", "ToMeSpeedAdvanced"], ["ToMeBindPrompt", "ToMeAttentionMaps", "ToMeShowMaps"]
-    assert found == [*speed, *binding, "ToMeCompare", "ToMeDemoModel"]
+    assert found == [*speed, *binding, "ToMeCompare", "ToMeDemoModel", "ToMeSavePreset"]
     assert pack.WEB_DIRECTORY == "./web" and not hasattr(pack, "NODE_CLASS_MAPPINGS")
 
 

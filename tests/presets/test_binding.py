@@ -3,7 +3,7 @@
 import pytest
 
 from tome_core.binding import BindingConfig
-from tome_core.presets import BINDING_PRESETS, binding_preset, read_preset
+from tome_core.presets import BINDING_PRESETS, binding_preset, read_preset, save_preset
 
 
 def test_the_first_word_is_the_papers_default():
@@ -26,6 +26,12 @@ def test_gentle_is_what_was_measured_the_length_of_the_things_own_word_without_o
 def test_strength_0_is_neutral(word):
     assert binding_preset(word, 0).is_neutral
     assert binding_preset(word, 0.5).strength == 0.5
+
+
+def test_strength_is_a_factor_for_the_presets_own():
+    save_preset("mine", binding=BindingConfig(strength=0.5, norm="noun"))
+    assert binding_preset("mine") == BindingConfig(strength=0.5, norm="noun")
+    assert binding_preset("mine", 0.5) == BindingConfig(strength=0.25, norm="noun")
 
 
 def test_other_words_and_strengths_are_refused():

@@ -3,11 +3,12 @@
 import json
 import warnings
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tome_core.presets import SPEED_PRESETS, Preset, loader, read_preset, speed_preset
+from tome_core.presets import SPEED_PRESETS, read_preset, speed_preset
 from tome_core.speed import SpeedConfig
 
 FAMILIES = (None, "sd1", "sd2", "sdxl", "sdxl_refiner")
@@ -72,12 +73,13 @@ def test_every_preset_that_merges_leaves_levels_of_fewer_than_64_tokens_untouche
     assert [speed_preset(word).min_tokens for word in SPEED_PRESETS] == [0, 64, 64, 64]
 
 
-def install_preset(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "read_presets", lambda system: {"mine": Preset("Mine.", settings, "")})
+def write_preset(folder: Path, settings: dict[str, Any]) -> None:
+    folder.mkdir()
+    (folder / "mine.json").write_text(json.dumps({"speed": {"settings": settings}}), encoding="utf-8")
 
 
-def test_a_preset_with_settings_that_are_gone_loads_and_says_what_replaces_them(monkeypatch: pytest.MonkeyPatch):
-    install_preset({"ratio": 0.25, "guard": True, "metric": "stem"}, monkeypatch)
+def test_a_preset_with_settings_that_are_gone_loads_and_says_what_replaces_them(presets_folder: Path):
+    write_preset(presets_folder, {"ratio": 0.25, "guard": True, "metric": "stem"})
     with pytest.warns(UserWarning) as said:
         assert speed_preset("mine") == SpeedConfig(ratio=0.25)
     assert [str(warning.message).split(":")[0] for warning in said] == ["preset mine"] * 2
@@ -85,11 +87,30 @@ def test_a_preset_with_settings_that_are_gone_loads_and_says_what_replaces_them(
     assert {warning.filename for warning in said} == {__file__}, "it points at whoever asked for the preset"
 
 
-def test_a_preset_that_had_the_guard_off_loads_without_a_word(monkeypatch: pytest.MonkeyPatch):
-    install_preset({"ratio": 0.25, "guard": False}, monkeypatch)
+def test_a_preset_that_had_the_guard_off_loads_without_a_word(presets_folder: Path):
+    write_preset(presets_folder, {"ratio": 0.25, "guard": False})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert speed_preset("mine") == SpeedConfig(ratio=0.25)
+
+
+@pytest.mark.parametrize("settings", [{}, {"kv_ratio": 0.75}, {"kv_downsample": 2}, {"kv_ratio": None, "ratio": 0.25}])
+def test_strength_holds_for_ratios_that_a_users_preset_leaves_at_their_defaults(
+    presets_folder: Path, settings: dict[str, Any]
+):
+    write_preset(presets_folder, settings)
+    whole, half = speed_preset("mine"), speed_preset("mine", strength=0.5)
+    assert whole == SpeedConfig(**settings) and half.ratio == whole.ratio / 2
+    assert half.kv_ratio == (None if whole.kv_ratio is None else whole.kv_ratio / 2)
+    assert speed_preset("mine", strength=0).is_neutral
+
+
+def test_a_preset_may_differ_by_family(presets_folder: Path):
+    presets_folder.mkdir()
+    section = {"settings": {"ratio": 0.25}, "families": {"sdxl": {"levels": [1, 2]}}}
+    (presets_folder / "mine.json").write_text(json.dumps({"speed": section}), encoding="utf-8")
+    assert speed_preset("mine", "sd1") == speed_preset("mine") == SpeedConfig(ratio=0.25)
+    assert speed_preset("mine", "sdxl") == SpeedConfig(ratio=0.25, levels=(1, 2))
 
 
 def test_an_unknown_family_takes_what_every_model_can_do():

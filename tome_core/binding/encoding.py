@@ -58,10 +58,17 @@ class TextEncoder(Protocol):
 
 @dataclass(frozen=True)
 class BoundPrompt:
-    """What is bound in one prompt: its parse, and each group's rows for the first text encoder; no rows if unbound."""
+    """What is bound in one prompt.
+
+    Attributes:
+        parse: of its text.
+        groups: each group's rows for the first text encoder; none if unbound.
+        config: how they are bound, where a door says so.
+    """
 
     parse: Parse
     groups: tuple[RowGroup, ...]
+    config: BindingConfig | None = None
 
     @property
     def phrases(self) -> tuple[Phrase, ...]:

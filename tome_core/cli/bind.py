@@ -16,6 +16,7 @@ from ..bench.methods.merging import merge
 from ..bench.sheet import Heading, draw_sheet
 from ..binding import BindingConfig, BoundPrompt, Parse, apply_binding, phrases
 from ..errors import UserError, as_user_error
+from ..settings import kinds
 from ..speed import SpeedConfig
 from .arguments import add_device, add_request
 from .console import DONE, INTERRUPTED, Parser, note, print_error, progress
@@ -68,7 +69,7 @@ class Version:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Read the prompt, draw it twice, write the files and print the result."""
-    config = new_binding_config(arguments)
+    config = new_binding_config({name: getattr(arguments, name) for name in kinds(BindingConfig)}, arguments.preset)
     speed = Choice({name: getattr(arguments, name) for name in _SPEED} | {"ratio": arguments.ratio or 0.0}).config()
     parser = partial(phrases, listing=arguments.groups)
     with as_user_error():

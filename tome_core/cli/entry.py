@@ -19,6 +19,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "demo": "draw sample pictures, with and without merging; works without a checkpoint",
     "generate": "draw a picture from a prompt, with your own checkpoint or the demo model",
     "bind": "draw a picture in which each thing keeps its own attributes, beside the usual one",
+    "preset": "list, show, save or delete presets, the suite's and yours",
     "bench": "measure speed, picture quality or binding on this machine",
     "bench speed": "how much faster merging makes this machine, beside tomesd",
     "bench quality": "what merging does to pictures, on the demo model",

@@ -1,6 +1,5 @@
-"""Files that are whole or not there: looked at before any work, written beside their place and then moved into it."""
+"""Files of commands: looked at before any work, and written whole."""
 
-import contextlib
 import io
 import json
 import os
@@ -12,6 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..errors import UserError
+from ..files import write_whole
 
 
 def check_folder(folder: Path) -> None:
@@ -47,20 +47,3 @@ def write_png(path: Path, picture: Image.Image, texts: dict[str, str] | None = N
     buffer = io.BytesIO()
     picture.save(buffer, format="png", pnginfo=info)
     write_whole(path, buffer.getvalue())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, and its folder if need be, so that nobody ever sees half of it.
-
-    Raises `UserError` where the disk is full or the folder has gone.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)

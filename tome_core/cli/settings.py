@@ -1,15 +1,16 @@
 """Arguments from the fields of a config, whose kinds hold bounds, units and help once for every door; and presets."""
 
 import argparse
+import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import Field, dataclass, fields
+from dataclasses import Field, dataclass, fields, replace
 from typing import Any
 
 from ..bench.drawing.method import UNTOUCHED
 from ..bench.methods.merging import chosen_config
 from ..binding import BindingConfig
 from ..errors import as_user_error
-from ..presets import BINDING_PRESETS, SPEED_PRESETS, System, read_preset, read_presets
+from ..presets import BINDING_PRESETS, SPEED_PRESETS, SYSTEMS, System, binding_preset, preset_words, read_preset
 from ..settings import Cell, Choices, Kind, Switch, Wholes, kind_of, kinds
 from ..speed import SpeedConfig
 from .arguments import number
@@ -56,7 +57,7 @@ def add_preset(parser: Parser, *, several: bool = False) -> None:
     if several:
         group.add_argument("--preset", type=_words, metavar="WORD,...", help=f"one column each; {words}")
     else:
-        group.add_argument("--preset", choices=SPEED_PRESETS, metavar="WORD", help=words)
+        group.add_argument("--preset", type=_word_type("speed"), metavar="WORD", help=words)
     group.add_argument(
         "--strength", type=number(0, 1), metavar="STRENGTH", help="a factor for every ratio of the preset, default 1"
     )
@@ -64,22 +65,41 @@ def add_preset(parser: Parser, *, several: bool = False) -> None:
 
 def add_binding_settings(parser: Parser) -> None:
     """Add --preset, and an argument for each field of `BindingConfig`; what is not given stays None."""
-    group = parser.add_argument_group("preset of binding", "Settings for one word. Those named beside it rule over it.")
+    group = parser.add_argument_group(
+        "preset of binding",
+        "Settings for one word. Those named beside it rule over it; strength is a factor for its own.",
+    )
     group.add_argument(
-        "--preset", choices=BINDING_PRESETS, metavar="WORD", help=f"{_preset_help('binding')}. Default paper."
+        "--preset", type=_word_type("binding"), metavar="WORD", help=f"{_preset_help('binding')}. Default paper."
     )
     _add_arguments(parser, "binding", fields(BindingConfig))
 
 
-def new_binding_config(arguments: argparse.Namespace) -> BindingConfig:
-    """Return the config that the arguments of `add_binding_settings` ask for.
+def add_all_settings(parser: Parser) -> None:
+    """Add a preset to begin with, its strength, and an argument for each other field, of both systems.
 
-    Raises `UserError` in the config's own words.
+    The seed is left out, which is a picture's in the terminal. What is not given stays None.
     """
-    preset = read_preset("binding", arguments.preset).settings if arguments.preset else {}
-    given = _given({name: getattr(arguments, name) for name in kinds(BindingConfig)})
+    title = "presets to begin with"
+    group = parser.add_argument_group(title, "Settings for one word. Those that are named beside it rule over it.")
+    for system in SYSTEMS:
+        group.add_argument(f"--{system}", type=_word_type(system), metavar="WORD", help=_preset_help(system))
+        scaled = "every ratio" if system == "speed" else "the strength"
+        told = f"a factor for {scaled} of that preset, default 1"
+        group.add_argument(f"--{system}-strength", type=number(0, 1), metavar="STRENGTH", help=told)
+    add_settings(parser, [name for name in kinds(SpeedConfig) if name != "seed"])
+    _add_arguments(parser, "binding", [field for field in fields(BindingConfig) if field.name != "strength"])
+
+
+def new_binding_config(values: Mapping[str, Any], preset: str | None) -> BindingConfig:
+    """Return what a preset and fields of `BindingConfig` come to, of which None was not given.
+
+    `strength` is a factor for the preset's own. Raises `UserError` in the config's own words.
+    """
+    given = _given(values)
     with as_user_error():
-        return BindingConfig(**{**preset, **given})
+        chosen = binding_preset(preset or BINDING_PRESETS[0], given.pop("strength", 1.0))
+        return replace(chosen, **given)
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,15 +107,29 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _preset_help(system: System) -> str:
-    """Return what each preset of a system is for."""
-    return "; ".join(f"{word}: {preset.help.rstrip('.')}" for word, preset in read_presets(system).items())
+    """Return what each of the suite's own presets of a system is for, and the words of the user's."""
+    own = SPEED_PRESETS if system == "speed" else BINDING_PRESETS
+    lines = [f"{word}: {read_preset(system, word).help.rstrip('.')}" for word in own]
+    users = preset_words(system)[len(own) :]
+    return "; ".join([*lines, *([f"yours, see tome preset list: {', '.join(users)}"] if users else [])])
+
+
+def _word_type(system: System) -> Callable[[str], str]:
+    """Return an argument type for a preset's word."""
+
+    def parse(text: str) -> str:
+        try:
+            read_preset(system, text)
+        except ValueError as error:
+            message = re.sub("^preset (?=must )", "", str(error))  # which the option's name says already
+            raise argparse.ArgumentTypeError(message) from None
+        return text
+
+    return parse
 
 
 def _words(text: str) -> tuple[str, ...]:
-    words = tuple(text.split(","))
-    if unknown := [word for word in words if word not in SPEED_PRESETS]:
-        raise argparse.ArgumentTypeError(f"must be among {', '.join(SPEED_PRESETS)}, got {unknown[0]!r}")
-    return words
+    return tuple(map(_word_type("speed"), text.split(",")))
 
 
 def _add_arguments(parser: Parser, title: str, settings: Iterable["Field[Any]"]) -> None:

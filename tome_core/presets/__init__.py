@@ -1,26 +1,38 @@
-"""Settings for one word. They follow what is published and measured, and say so.
+"""Settings for one word. The suite's own follow what is published and measured, and say so; users save theirs.
 
 Speed: off, gentle, balanced, fast. Binding: paper, gentle, objects, attributes.
 """
 
-from .loader import (
+from .file import SYSTEMS, Preset, System
+from .loader import binding_preset, scaled_speed, speed_preset
+from .words import (
     BINDING_PRESETS,
     SPEED_PRESETS,
-    Preset,
-    System,
-    binding_preset,
+    UserPreset,
+    delete_preset,
+    normal_word,
+    preset_words,
     read_preset,
-    read_presets,
-    speed_preset,
+    save_preset,
+    user_folder,
+    user_presets,
 )
 
 __all__ = [
     "BINDING_PRESETS",
     "SPEED_PRESETS",
+    "SYSTEMS",
     "Preset",
     "System",
+    "UserPreset",
     "binding_preset",
+    "delete_preset",
+    "normal_word",
+    "preset_words",
     "read_preset",
-    "read_presets",
+    "save_preset",
+    "scaled_speed",
     "speed_preset",
+    "user_folder",
+    "user_presets",
 ]

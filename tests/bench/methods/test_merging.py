@@ -14,12 +14,14 @@ from tome_core.bench.drawing.method import BASELINE, LeftOutError
 from tome_core.bench.drawing.sampling import Settings
 from tome_core.bench.methods import merging
 from tome_core.bench.methods.merging import Merging
-from tome_core.bench.methods.reading import read_mergings
+from tome_core.bench.methods.reading import read_mergings, read_methods
 from tome_core.bench.speed import denoisers
 from tome_core.bench.speed.denoisers import new_call, random_denoiser
 from tome_core.bench.speed.probe import Probe, probe
 from tome_core.bench.suites import load_suite
+from tome_core.binding import BindingConfig
 from tome_core.errors import UserError
+from tome_core.presets import save_preset
 from tome_core.speed import SpeedConfig
 
 SETTINGS = Settings(2, 3.0, 64)
@@ -128,6 +130,13 @@ def test_a_preset_is_fitted_to_the_family_of_the_model(new_unet, family, levels)
     assert method.config.levels == (1,)
     assert method.fitted(new_unet(family)).config.levels == levels
     assert parse("ours:levels=2").fitted(new_unet(family)) == parse("ours:levels=2")
+
+
+@pytest.mark.parametrize("kind", ["ours", "bind"])
+def test_a_preset_of_the_users_which_no_other_machine_has_is_no_method(kind):
+    save_preset("mine", speed=SpeedConfig(), binding=BindingConfig())
+    with pytest.raises(UserError, match=r"^preset must be one of \('(off|paper)', 'gentle', .*\), got 'mine'"):
+        read_methods(f"{kind}:preset=mine", {})
 
 
 def parse_any(text: str) -> Merging:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.binding.fake_clip import WIDTHS, new_clip
 from tome_core.attention_maps import PHRASES_KEY
 from tome_core.binding import BindingConfig, BoundPrompt, phrases
-from tome_core.binding.doors.conditioning import bind_conditioning
+from tome_core.binding.doors.conditioning import bind_conditioning, find_config
 
 COLOURS = "a red circle and a blue square"
 BARE = "a circle and a square"
@@ -105,6 +105,14 @@ def test_no_empty_list_of_groups_travels_where_every_one_is_across_two_chunks():
     for strength in (0, 1):
         bound = bind_conditioning(text, BindingConfig(strength=strength), new_clip("l"))
         assert PHRASES_KEY not in bound.conditioning[0][1]
+
+
+def test_how_a_prompt_was_bound_travels_with_it_through_a_combination():
+    clip, config = new_clip("l"), BindingConfig(strength=0.5, norm="noun")
+    bound = bind_conditioning("a red circle", config, clip).conditioning
+    plain = bind_conditioning("a circle", PAPER, clip).conditioning
+    assert find_config(bound) == find_config([*plain, *bound]) == config
+    assert find_config(plain) is find_config([]) is None
 
 
 def test_a_prompt_of_deep_brackets_is_encoded_as_the_host_does():

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from ...binding import BindingConfig
 from ...errors import UserError, as_user_error
-from ...presets import read_preset
-from ...settings import kinds
+from ...presets import BINDING_PRESETS, SPEED_PRESETS, read_preset
+from ...settings import kinds, require
 from ...speed import SpeedConfig
 from ..drawing.method import UNTOUCHED, Method
 from .binding import BINDING_KINDS, ISOLATION, Binding
@@ -74,7 +74,7 @@ def _read_merging(item: str, kind: str, shared: Mapping[str, Any]) -> Merging:
         values |= {"ratio": 0.0, "kv_downsample": 2}
     parsers = _PRESET | {name: field.parse for name, field in kinds(SpeedConfig).items()}
     values |= _parse(item, {name: parsers[name] for name in _SETTINGS[kind]})
-    preset, strength = values.pop("preset", None), values.pop("strength", None)
+    preset, strength = _own_preset(values, SPEED_PRESETS), values.pop("strength", None)
     config = chosen_config(values, preset, strength)
     return (Tomesd if kind == TOMESD else Merging)(item, kind, config, tuple(values.items()), preset, strength)
 
@@ -86,9 +86,18 @@ def _read_binding(item: str, kind: str) -> Binding:
         return Binding(item, None)
     preset = {"preset": str} if kind == "bind" else {}  # the others are presets
     values = _parse(item, preset | {name: field.parse for name, field in kinds(BindingConfig).items()})
+    word = _own_preset(values, BINDING_PRESETS)
     with as_user_error():
-        chosen = read_preset("binding", values.pop("preset")).settings if "preset" in values else {}
+        chosen = read_preset("binding", word).settings if word else {}
         return Binding(item, BindingConfig(**{**chosen, **BINDING_KINDS[kind], **values}))
+
+
+def _own_preset(values: dict[str, Any], words: tuple[str, ...]) -> str | None:
+    """Take the preset's word out of the settings. A user's own, which no other machine has, raises `UserError`."""
+    word = values.pop("preset", None)
+    with as_user_error():
+        require("preset", word is None or word in words, f"one of {words}", word)
+    return word
 
 
 def _parse(item: str, parsers: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ CLIP's vocabulary, or a vector in place of one (textual inversion). Nothing of t
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -63,8 +63,8 @@ def bind_conditioning(
 
     At strength 0, without groups, and with text encoders other than CLIP's alone, it is what the host itself makes of
     the prompt without its marks, bit for bit; the report then says why. At strength 0 nothing is refused: markup that
-    breaks a rule stays in the prompt. Pooled vectors stay. The `BoundPrompt` travels in each entry's extras under
-    `PHRASES_KEY`.
+    breaks a rule stays in the prompt. Pooled vectors stay. The `BoundPrompt` travels with the config in each
+    entry's extras under `PHRASES_KEY`.
 
     Raises:
         ValueError: the parser refuses the prompt.
@@ -75,10 +75,17 @@ def bind_conditioning(
     (rows, *_), conditioning = encode_bound([prompt], encoder, config)
     if prompt.rows:
         bound = zip(rows, conditioning, strict=True)
-        conditioning = [[own.unsqueeze(0), {**extras, PHRASES_KEY: prompt.bound}] for own, (_, extras) in bound]
+        extra = {PHRASES_KEY: replace(prompt.bound, config=config)}
+        conditioning = [[own.unsqueeze(0), extras | extra] for own, (_, extras) in bound]
     if config.is_neutral:
         return BoundConditioning(conditioning, f"Strength 0. {_AS_IT_IS}")
     return BoundConditioning(conditioning, report(prompt) + ("" if prompt.rows else f"\n{_AS_IT_IS}"))
+
+
+def find_config(conditioning: Conditioning) -> BindingConfig | None:
+    """Return how `bind_conditioning` bound the first bound prompt of a CONDITIONING; None where none is."""
+    prompts = (extras[PHRASES_KEY] for _, extras in conditioning if PHRASES_KEY in extras)
+    return next((prompt.config for prompt in prompts), None)
 
 
 def kept_characters(text: str) -> frozenset[int]:

@@ -12,9 +12,10 @@ from ...bench.methods.reading import SHARED, read_methods
 from ...bench.suites import SPLITS, SUITES, Suite, load_suite, read_prompts
 from ...demo import CHECKPOINT, DEMO_GUIDANCE, untaught_words
 from ...errors import UserError, as_user_error
+from ...files import write_whole
 from ..arguments import add_device, number, size, whole
 from ..console import DONE, INTERRUPTED, Parser, note, print_error, progress, waiting
-from ..files import check_file, check_folder, write_json, write_png, write_whole
+from ..files import check_file, check_folder, write_json, write_png
 from ..models import DEMO, choose_device, choose_dtype, default_size, quiet_diffusers
 from ..settings import add_settings
 

@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs';
 const { chromium } = await import(`${process.env.PLAYWRIGHT_CORE}/index.mjs`);
 const [url, folder, mode] = process.argv.slice(2);
 const BINDING = ['ToMeBindPrompt', 'ToMeAttentionMaps', 'ToMeShowMaps'];
-const NODES = ['ToMeSpeed', 'ToMeSpeedAdvanced', ...BINDING, 'ToMeCompare', 'ToMeDemoModel'];
+const NODES = ['ToMeSpeed', 'ToMeSpeedAdvanced', ...BINDING, 'ToMeCompare', 'ToMeDemoModel', 'ToMeSavePreset'];
 const TEMPLATES = ['sd15-txt2img', 'sdxl-txt2img', 'hires-pass', 'binding-sdxl', 'binding-demo', 'demo-ab'];
 const PATIENCE = 900_000; // ms, for a run on a busy machine
 

@@ -58,6 +58,11 @@ class Server:
             self.port = probe.getsockname()[1]
 
     @property
+    def presets(self) -> Path:
+        """The folder of the user's presets."""
+        return self.base / "presets"
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
@@ -67,6 +72,7 @@ class Server:
         command = [python, str(HERE / "start.py"), os.environ["COMFYUI_PATH"], *options, *self._options]
         command += ["--port", str(self.port), "--base-directory", str(self.base)]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+        environment["TOME_PRESETS"] = str(self.presets)
         self.log = self.base / "server.log"
         with self.log.open("w") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)

@@ -12,7 +12,7 @@ from tests.hosts.comfyui.live.graphs import advanced, drawing
 from tests.hosts.comfyui.live.server import SUITE, Server
 
 BINDING = ("ToMeBindPrompt", "ToMeAttentionMaps", "ToMeShowMaps")
-NODE_IDS = ("ToMeSpeed", "ToMeSpeedAdvanced", *BINDING, "ToMeCompare", "ToMeDemoModel")
+NODE_IDS = ("ToMeSpeed", "ToMeSpeedAdvanced", *BINDING, "ToMeCompare", "ToMeDemoModel", "ToMeSavePreset")
 TEMPLATES = sorted(path.stem for path in (SUITE / "example_workflows").glob("*.json"))
 
 

@@ -67,6 +67,7 @@ def test_every_node_can_be_added_under_its_name(seen: dict[str, Any]):
         "ToMeShowMaps": "ToMe Show Maps",
         "ToMeCompare": "ToMe Compare",
         "ToMeDemoModel": "ToMe Demo Model",
+        "ToMeSavePreset": "ToMe Save My Preset",
     }
     assert seen["added"]["ToMeSpeed"]["widgets"] == ["preset", "strength"]
 
