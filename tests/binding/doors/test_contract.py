@@ -1,4 +1,4 @@
-"""What both doors promise of the rows of a prompt, whatever its text encoders are."""
+"""What all doors promise of the rows of a prompt, whatever its text encoders are."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 from tests.binding.conftest import narrow
-from tests.binding.fake_clip import WIDTHS, new_clip
+from tests.binding.fake_clip import WIDTHS, new_clip, tokenizer
+from tests.binding.fake_webui import Encoder
 from tome_core.binding import BindingConfig, Parse, RowGroup, apply_binding, phrases
+from tome_core.binding.doors.chunks import HostEncoders, bind_chunks
 from tome_core.binding.doors.conditioning import HostClip, bind_conditioning
 from tome_core.binding.doors.diffusers import Tower
+from tome_core.binding.parsing.phrases import phrases_or_none
 
 OBJECTS, BARE = "a cat wearing sunglasses and a dog wearing a hat", "a cat and a dog"
 COLOURS = "a white cat and a black dog"
@@ -71,12 +74,41 @@ class Conditioning:
         return [text for text in seen if text for _ in self._names]
 
 
+class Chunks:
+    """The door of AUTOMATIC1111 and Forge."""
+
+    def __init__(self, *names: str) -> None:
+        self._encoders = [Encoder(name) for name in names]
+        self.widths = [WIDTHS[name] for name in names]
+
+    def plain(self, text: str) -> Tensor:
+        return torch.cat([encoder.encode([text])[0] for encoder in self._encoders], dim=1)
+
+    def bound(self, text: str, config: BindingConfig, parser: Callable[[str], Parse] = phrases) -> Bound:
+        parse = phrases_or_none(text, parser) if config.is_neutral else parser(text)
+        spell = tokenizer().convert_ids_to_tokens
+        encoders = HostEncoders(self._encoders, lambda token: spell(token))
+        rows, read = bind_chunks(self.plain(parse.text), parse, encoders, config)
+        return rows, list(read.bound.groups)
+
+    def texts_read(self, text: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        rows = self.plain(text)
+        for encoder in self._encoders:
+            encoder.lines.clear()
+        spell = tokenizer().convert_ids_to_tokens
+        bind_chunks(rows, phrases(text), HostEncoders(self._encoders, lambda token: spell(token)), BindingConfig())
+        return [line for encoder in self._encoders for line in encoder.lines]
+
+
 DOORS = {
     "diffusers-sd15": lambda: Pipeline("sd15"),
     "diffusers-sdxl": lambda: Pipeline("sdxl"),
     "conditioning-l": lambda: Conditioning("l"),
     "conditioning-h": lambda: Conditioning("h"),
     "conditioning-gl": lambda: Conditioning("g", "l"),
+    "chunks-l": lambda: Chunks("l"),
+    "chunks-g": lambda: Chunks("g"),
+    "chunks-lg": lambda: Chunks("l", "g"),
 }
 
 
