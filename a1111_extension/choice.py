@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from tome_core.binding import BindingConfig
 from tome_core.presets import binding_preset, scaled_speed, speed_preset
@@ -12,8 +12,6 @@ from .fields import BINDING_KNOBS, BY_NAME, CUSTOM, FIELDS, SAME, SPEED_KNOBS, F
 
 Pass = Literal["first", "hires"]
 Choose = Callable[[str], SpeedConfig]  # from the family of a model to what to merge
-
-_BINDING: Final = ("binding", "groups", "maps")  # how the names of binding's widgets begin
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def read_choice(given: tuple[Any, ...], axes: Mapping[str, Any]) -> Choice | Non
     set_by_axis = {name: read_value(BY_NAME[name], value) for name, value in axes.items()}
     _turn_on(values, [name for name in set_by_axis if name != "enabled"])
     knobs = {name: value for name, value in set_by_axis.items() if BY_NAME[name].section != "main"}
-    if any(name.startswith("speed") for name in knobs):
+    if any(BY_NAME[name].system == "speed" for name in knobs):
         values["hires_preset"] = SAME
     values |= set_by_axis
     if not values["enabled"]:
@@ -90,12 +88,12 @@ def read_choice(given: tuple[Any, ...], axes: Mapping[str, Any]) -> Choice | Non
 
 def _turn_on(values: dict[str, Any], axes: list[str]) -> None:
     """Turn on, in values, what axes are about."""
-    binds = any(name.startswith(_BINDING) for name in axes)
+    systems = {BY_NAME[name].system for name in axes}
     if axes and not values["enabled"]:
         values |= {"enabled": True, "binding": False}
-        if not any(name.startswith(("speed", "hires")) for name in axes):
+        if "speed" not in systems:
             values["speed_preset"], values["hires_preset"] = "off", SAME
-    if binds:
+    if "binding" in systems:
         values["binding"] = True
 
 

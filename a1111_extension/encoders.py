@@ -7,13 +7,12 @@ from typing import Any, Final
 
 from modules import shared
 
-from tome_core.binding.doors.chunks import HostEncoders
+from tome_core.binding.doors.chunks import END, START, HostEncoders
 from tome_core.checkpoints.tokenizer import vocabulary
 from tome_core.errors import UnsupportedModelError
 
 _ENGINES: Final = "text_processing_engine"  # what Forge calls them: one, or SDXL's `_l` and `_g`
 _OF_CLIP: Final = ("", "_l", "_g")  # in the order of their columns
-_START, _END = 49406, 49407
 _MEMORY: Final = ("backend.memory_management", "ldm_patched.modules.model_management")  # of Forge and Neo; of reForge
 
 
@@ -27,7 +26,7 @@ def text_encoders(model: Any) -> HostEncoders:
         raise UnsupportedModelError("prompts must be cut in chunks: switch the old emphasis implementation off")
     found = _find(model)
     numbers = [(getattr(encoder, "id_start", None), getattr(encoder, "id_end", None)) for encoder in found]
-    if not found or any(each != (_START, _END) for each in numbers):
+    if not found or any(each != (START, END) for each in numbers):
         raise _unsupported(type(getattr(model, "cond_stage_model", model)).__name__)
     emphasis = getattr(found[0], "emphasis", None)  # Forge's own; AUTOMATIC1111 reads the setting each time
     name = shared.opts.emphasis if emphasis is None else emphasis.name

@@ -90,6 +90,11 @@ class Field:
     section: Section = "main"
     setting: str = ""
 
+    @property
+    def system(self) -> str:
+        """Which system it is about; the switch of all counts as speed's."""
+        return "binding" if self.name.startswith(("binding", "groups", "maps")) else "speed"
+
 
 _STRENGTH: Final = "How much of the preset to do: 1 is all of it, 0 leaves the model as it is."
 

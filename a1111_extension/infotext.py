@@ -41,7 +41,8 @@ def write(choice: Choice, *, has_hires: bool, family: str | None = None) -> dict
 
 def only_effects(info: Mapping[str, Any], *, has_merged: bool, has_bound: bool) -> dict[str, Any]:
     """Return what is left to say of what had an effect."""
-    binding = {key: value for key, value in info.items() if key.startswith((BINDING_KEY, "ToMe groups", "ToMe maps"))}
+    of_binding = {field.key for field in FIELDS if field.system == "binding"}
+    binding = {key: value for key, value in info.items() if key in of_binding}
     speed = {key: value for key, value in info.items() if key not in binding}
     speed = speed if has_merged else {SPEED_KEY: "off"} if has_bound else {}
     return speed | (binding if has_bound else {})

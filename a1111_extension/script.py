@@ -13,7 +13,7 @@ from . import infotext
 from .choice import read_choice
 from .fields import FIELDS
 from .job import Job
-from .reports import REPORTS
+from .tab import REPORTS
 from .ui import Accordion
 
 IS_FORGE: Final = importlib.util.find_spec("modules_forge") is not None

@@ -1,5 +1,6 @@
 """The tab: what the last jobs did, and the user's presets."""
 
+from collections import deque
 from html import escape
 from typing import Any, Final
 
@@ -7,9 +8,10 @@ import gradio as gr
 
 from tome_core.presets import delete_preset, preset_words, user_folder, user_presets
 
-from .access import is_shared
-from .reports import REPORTS
-from .ui import preset_help
+from .ui import is_shared, preset_help
+
+REPORTS: Final = deque[tuple[str, ...]](maxlen=20)
+"""What was said of the last jobs, for people to read. Nothing is decided by it."""
 
 _NO_REPORT: Final = "Nothing yet. Open ToMe below the seed, which ticks it, and make a picture."
 

@@ -6,6 +6,7 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+from modules import shared
 from modules.ui_components import FormRow, InputAccordion
 
 from tome_core.binding import BindingConfig, phrases
@@ -14,7 +15,6 @@ from tome_core.settings import Choice as Words
 from tome_core.settings import Choices, Number, Switch, Whole, accepted_choices
 from tome_core.speed import SpeedConfig
 
-from .access import is_shared
 from .choice import Choice, default_values
 from .fields import BINDING_KNOBS, BY_NAME, CUSTOM, FIELDS, SPEED_KNOBS, Field, PresetWord, Text, read_values, shown
 
@@ -120,6 +120,11 @@ class Accordion:
         inputs = [name, replace, *self.components]
         save.click(fn=lambda *given: save_as_mine(self._family(), *given), inputs=inputs, outputs=[answer, *presets])
         refresh.click(fn=offered_presets, inputs=[], outputs=presets, show_progress=False)
+
+
+def is_shared() -> bool:
+    """Return whether others reach this webui, who must not change files: as the host decides it for extensions."""
+    return bool(getattr(shared.cmd_opts, "disable_extension_access", False))
 
 
 def make_widget(field: Field, elem_id: str, **more: Any) -> Any:

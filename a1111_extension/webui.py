@@ -65,6 +65,7 @@ class ModuleSpeed:
 
     def _install(self) -> None:
         self._stack.close()
+        self._handle = None
         assert self._choose is not None
         network = self._network = _network()
         if getattr(sd_unet, "current_unet", None) is not None:

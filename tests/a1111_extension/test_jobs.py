@@ -222,6 +222,23 @@ class TestOnThePlainHost:
             assert f"ToMe: Part {number} of 2: Merged tokens in 2 of 2 model calls." in p.comments
         assert (traces(first), traces(second)) == before
 
+    def test_a_refiner_that_is_no_unet_runs_untouched_and_is_named(self, webui, script, traces):
+        first = webui.network
+        before = traces(first)
+
+        class Flux(torch.nn.Module):
+            def forward(self, *args, **kwargs):
+                return first(*args, **kwargs)
+
+        def swap(step):
+            if step == 2:
+                webui.network = webui.sd_model.model.diffusion_model = Flux()
+
+        p = webui.run(script, FAST, before_step=swap)
+        assert "ToMe: Merged tokens in 2 of 2 model calls." in p.comments
+        assert any("Nothing merges" in line and "Flux" in line for line in p.comments)
+        assert traces(first) == before and webui.errors == []
+
     def test_a_leftover_forward_of_another_extension_does_not_hide_merging(self, webui, script):
         block = webui.network.get_submodule(read_layout(webui.network).stacks[0].blocks[0].path)
         block.forward = block.forward  # an attribute of the instance, as ControlNet's reference leaves one

@@ -19,7 +19,7 @@ from ..parsing.parse import Parse, Span
 from ..rows.composite import CHUNK
 from ..rows.table import OtherTokensError, TokenTable, read_tokens, token_bytes
 
-_START, _END = 49406, 49407  # of CLIP's vocabulary
+START, END = 49406, 49407  # of CLIP's vocabulary
 _SYNTAX: Final = re.compile(r"\\[\\()\[\]]?|[(\[]|:\s*([+-]?[.\d]+)\s*\)|[)\]]|[^\\()\[\]:]+|:")
 _BREAK: Final = re.compile(r"\s*\bBREAK\b\s*")
 _STRAIGHT: Final = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"'})
@@ -53,7 +53,7 @@ class Chunk(NamedTuple):
     fixes: tuple[Any, ...]
 
 
-_EMPTY: Final = Chunk((_START, *[_END] * (CHUNK - 1)), (1.0,) * CHUNK, ())
+_EMPTY: Final = Chunk((START, *[END] * (CHUNK - 1)), (1.0,) * CHUNK, ())
 
 
 class BoundRows(NamedTuple):
@@ -239,11 +239,11 @@ def _bytes(chunk: Chunk, spell: Callable[[int], str]) -> list[bytes | None]:
     Raises:
         OtherTokensError: it is no chunk of `CHUNK` tokens as CLIP has them.
     """
-    if len(chunk.tokens) != CHUNK or chunk.tokens[0] != _START or chunk.tokens[-1] != _END:
+    if len(chunk.tokens) != CHUNK or chunk.tokens[0] != START or chunk.tokens[-1] != END:
         raise OtherTokensError(
             f"tokens must be in chunks of {CHUNK} with start and end, got {len(chunk.tokens)} in one"
         )
-    end = next(row for row in range(CHUNK, 0, -1) if chunk.tokens[row - 1] != _END)
+    end = next(row for row in range(CHUNK, 0, -1) if chunk.tokens[row - 1] != END)
     vectors: dict[int, bytes | None] = {}
     for fix in chunk.fixes:
         first = fix.offset + 1
@@ -274,7 +274,7 @@ def _without(chunk: Chunk, gone: set[int]) -> Chunk:
         if fix.offset + 1 not in gone
     ]
     return Chunk(
-        (*(chunk.tokens[row] for row in left), *[_END] * len(gone)),
+        (*(chunk.tokens[row] for row in left), *[END] * len(gone)),
         (*(chunk.multipliers[row] for row in left), *[1.0] * len(gone)),
         tuple(fixes),
     )
