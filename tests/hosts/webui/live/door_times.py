@@ -22,6 +22,11 @@ from tome_core.demo import load_demo
 from tome_core.speed import SpeedConfig, apply_speed
 
 PROMPT = "a red circle and a blue square"
+SAME_ATTENTION = {  # by default some have a slower one on a CPU, of which merging saves more
+    "a1111": "--opt-sdp-attention",
+    "forge": "--attention-pytorch",
+    "neo": "--use-pytorch-cross-attention",
+}
 FORMS = {
     "attention, level 1": ((True, "custom"), SpeedConfig()),
     "block, levels 1 and 2": (
@@ -50,8 +55,7 @@ def main() -> None:
             pipe(PROMPT, num_inference_steps=options.steps, guidance_scale=5.0, **size)
         return time.process_time() - start
 
-    # without it A1111 has a slower attention on a CPU, of which merging saves more
-    flags = "--nowebui --opt-sdp-attention" if kind() == "a1111" else "--nowebui"
+    flags = f"--nowebui {SAME_ATTENTION[kind()]}"
     with tempfile.TemporaryDirectory() as folder, Server(Path(folder) / "webui", options=flags) as server:
 
         def by_webui(args: tuple[object, ...]) -> float:
